@@ -1,0 +1,1 @@
+// BrokerCore: see docs/architecture.md

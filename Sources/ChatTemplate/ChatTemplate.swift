@@ -1,0 +1,1 @@
+// ChatTemplate: see docs/architecture.md

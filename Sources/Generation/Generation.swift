@@ -1,0 +1,1 @@
+// Generation: see docs/architecture.md

@@ -1,0 +1,1 @@
+// JobStore: see docs/architecture.md

@@ -1,0 +1,1 @@
+// LoRA: see docs/architecture.md

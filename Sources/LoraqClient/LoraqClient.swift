@@ -1,0 +1,1 @@
+// LoraqClient: see docs/architecture.md

@@ -1,0 +1,1 @@
+// Tokenization: see docs/architecture.md

@@ -1,0 +1,1 @@
+// Transformer: see docs/architecture.md

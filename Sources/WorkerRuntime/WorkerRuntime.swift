@@ -1,0 +1,1 @@
+// WorkerRuntime: see docs/architecture.md
