@@ -14,3 +14,18 @@
 
 /// A file descriptor that becomes readable when process `pid` ends; -1 with errno.
 static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0u); }
+
+#include <sched.h>
+
+/// Binds the calling thread to the cores whose bits are set; 0, or -1 with errno.
+static inline int clinux_set_affinity(const void *mask, size_t bytes) {
+    return (int)syscall(SYS_sched_setaffinity, 0, bytes, mask);
+}
+
+/// Reads the calling thread's cores into `mask`; the bytes written, or -1 with errno.
+static inline int clinux_get_affinity(void *mask, size_t bytes) {
+    return (int)syscall(SYS_sched_getaffinity, 0, bytes, mask);
+}
+
+/// Names the calling thread; the kernel keeps 15 bytes.
+static inline void clinux_set_thread_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
