@@ -42,7 +42,7 @@ let package = Package(
         .target(name: "PatternMatching", dependencies: ["CPCRE2"]),
 
         // Queue
-        .target(name: "ZeroMQ", dependencies: ["CZeroMQ", "LinuxSystem"]),
+        .target(name: "ZeroMQ", dependencies: ["CZeroMQ", "CLinux"]),
         .target(name: "WireProtocol", dependencies: ["JSONModel"]),
         .target(name: "BrokerCore", dependencies: [collections]),
         .target(name: "JobStore", dependencies: ["BrokerCore", "LinuxSystem", grdb]),
@@ -50,7 +50,7 @@ let package = Package(
             name: "Broker",
             dependencies: [
                 "BrokerCore", "JobStore", "WireProtocol", "ZeroMQ", "JSONModel", "LinuxSystem",
-                collections,
+                "CLinux", collections,
                 logging,
             ]),
         .target(

@@ -1,6 +1,5 @@
 // Linux calls that Swift cannot reach by itself: variadic system calls and macros. Header only.
 #pragma once
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -29,3 +28,16 @@ static inline int clinux_get_affinity(void *mask, size_t bytes) {
 
 /// Names the calling thread; the kernel keeps 15 bytes.
 static inline void clinux_set_thread_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+/// Sends `signal_number` to the process that `pidfd` names; -1 with errno.
+static inline int clinux_pidfd_send_signal(int pidfd, int signal_number) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, signal_number, (void *)0, 0u);
+}
+
+/// A new eventfd, counter 0, non-blocking and closed on exec; -1 with errno.
+static inline int clinux_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+/// Taking a wait status apart (macros in C).
+static inline int clinux_wait_exited(int status) { return WIFEXITED(status); }
+static inline int clinux_wait_exit_code(int status) { return WEXITSTATUS(status); }
+static inline int clinux_wait_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
