@@ -1,0 +1,66 @@
+# loraq: `make demo` and `make test` do everything on a fresh machine that has Swift.
+
+PREFIX ?= /usr/local
+# One configuration for everything: release (C at -O0 is 20 times slower), with tests able to look inside.
+SWIFT_BUILD_FLAGS = -c release -Xswiftc -enable-testing
+BIN = .build/release
+PYTHON = .venv/bin/python
+PACKAGES = libzmq3-dev libopenblas-dev libpcre2-dev libsqlite3-dev python3-venv
+
+.PHONY: build demo demo-smollm2 test test-swift test-python lint format bench install uninstall clean system-packages
+
+build: system-packages
+	swift build $(SWIFT_BUILD_FLAGS)
+
+demo: build
+	python3 examples/demo/demo.py --bin $(BIN) --home .demo
+
+demo-smollm2: build .venv/stamp
+	$(PYTHON) examples/demo-smollm2/demo.py --bin $(BIN) --home .demo-smollm2
+
+test: system-packages lint test-swift test-python
+
+test-swift: system-packages
+	swift build --build-tests $(SWIFT_BUILD_FLAGS)
+	swift test --skip-build $(SWIFT_BUILD_FLAGS)
+
+test-python: build .venv/stamp
+	LORAQ_BIN=$(CURDIR)/$(BIN) $(PYTHON) -m pytest -q Tests/python clients/python/tests
+
+lint: .venv/stamp
+	swift format lint --strict --recursive Sources Tests Package.swift
+	$(PYTHON) Tests/lint/check_imports.py
+	$(PYTHON) -m ruff check clients examples workers Benchmarks Tests
+
+format:
+	swift format --in-place --recursive Sources Tests Package.swift
+
+bench: build .venv/stamp
+	$(PYTHON) Benchmarks/run.py --bin $(BIN)
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/loraq/workers/lora
+	install -m 755 $(BIN)/loraq $(BIN)/loraqd $(BIN)/lora-worker $(DESTDIR)$(PREFIX)/bin
+	install -m 644 workers/lora/worker.json $(DESTDIR)$(PREFIX)/share/loraq/workers/lora
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BIN)/loraq --generate-completion-script bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/loraq
+	$(BIN)/loraq --generate-completion-script zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_loraq
+	$(BIN)/loraq --generate-completion-script fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/loraq.fish
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,loraq loraqd lora-worker)
+	rm -rf $(DESTDIR)$(PREFIX)/share/loraq
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/loraq $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_loraq $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/loraq.fish
+
+clean:
+	rm -rf .build .venv .demo .demo-smollm2
+
+# Installs what is missing where it may, otherwise prints the one command to type.
+system-packages:
+	@scripts/system-packages.sh $(PACKAGES)
+
+.venv/stamp: Tests/python/requirements.txt clients/python/pyproject.toml
+	python3 -m venv .venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r Tests/python/requirements.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -e clients/python
+	touch $@
