@@ -10,9 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIST = ROOT / "Sources" / "allowed-imports.txt"
 SYSTEM = {"Foundation", "FoundationEssentials", "Glibc", "Dispatch", "Synchronization"}
 PURE = {"BrokerCore"}  # no clock, no files, no randomness of its own
-IMPORT = re.compile(
-    r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|internal|private|package)\s+)?import\s+(?:\w+\s+)?(\w+)"
-)
+IMPORT = re.compile(r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|internal|private|package)\s+)?import\s+(?:\w+\s+)?(\w+)")
 
 
 def allowed_imports() -> dict[str, set[str]]:

@@ -60,9 +60,7 @@ def run(loraq: Loraq, home: pathlib.Path, gguf: pathlib.Path) -> None:
     for index, row in enumerate(held_back):
         for model in ("smol", "smol:expenses"):
             body = {"model": model, "messages": row["messages"][:1], "temperature": 0, "max_tokens": 96}
-            lines.append(
-                {"custom_id": f"{model}/{index}", "method": "POST", "url": "/v1/chat/completions", "body": body}
-            )
+            lines.append({"custom_id": f"{model}/{index}", "method": "POST", "url": "/v1/chat/completions", "body": body})
     write_rows(home / "batch.jsonl", lines)
 
     loraq("up")
