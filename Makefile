@@ -35,8 +35,10 @@ lint: .venv/stamp
 format:
 	swift format --in-place --recursive Sources Tests Package.swift
 
+# MODEL: a Hugging Face folder; PEERS: a Python with torch, transformers and peft (without it only loraq is measured).
 bench: build .venv/stamp
-	$(PYTHON) Benchmarks/run.py --bin $(BIN)
+	@test -n "$(MODEL)" || { echo 'usage: make bench MODEL=folder [PEERS=python]'; exit 2; }
+	$(PYTHON) Benchmarks/run.py --bin $(BIN) --model $(MODEL) $(if $(PEERS),--peers $(PEERS)) --write
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/loraq/workers/lora
