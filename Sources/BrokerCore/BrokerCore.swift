@@ -1,1 +1,0 @@
-// BrokerCore: see docs/architecture.md

@@ -1,0 +1,38 @@
+/// One change to the store. The core makes all but the last group, which are the runtime's own.
+public enum Mutation: Sendable, Equatable {
+    // Jobs
+    case insertJob(JobRecord)
+    /// The changing part of a job; of several in one commit only the last counts.
+    case updateJob(sequence: Int64, JobID, JobStatus)
+    case fulfillDependency(jobSequence: Int64, position: Int)
+    /// The reference means this version for this job, for good.
+    case bind(jobSequence: Int64, reference: String, ArtifactKey)
+    /// Deletes the job with all that hangs on it, and remembers its id.
+    case pruneJob(sequence: Int64, JobID, digest: Digest, at: Int64)
+
+    // Batch files
+    case insertLineBlocks(jobSequence: Int64, [LineBlock])
+    /// Forgets the blocks and bad lines of a split that did not finish.
+    case clearSplit(jobSequence: Int64)
+
+    // Tasks
+    /// Inserts or replaces.
+    case putTask(TaskRecord)
+    case deleteTask(TaskID, jobSequence: Int64)
+    case insertAttempt(AttemptRecord)
+    case insertResult(ResultRecord)
+
+    // Artifacts
+    case insertArtifact(ArtifactRecord)
+    case deleteArtifact(ArtifactKey)
+    /// Nil version: removes the tag.
+    case setTag(name: String, tag: String, version: Int?)
+
+    case appendEvent(BrokerEvent)
+
+    // The runtime's own
+    case putBlob(Digest, bytes: Int64, at: Int64)
+    case deleteBlob(Digest)
+    case putProcess(ProcessRecord)
+    case deleteProcess(instance: String)
+}

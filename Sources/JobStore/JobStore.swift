@@ -1,1 +1,0 @@
-// JobStore: see docs/architecture.md
