@@ -1,0 +1,29 @@
+import JSONModel
+import LinuxSystem
+
+/// Reads the small JSON files that stand beside a model's weights.
+public enum JSONFile {
+    /// Larger files are refused before they are parsed.
+    public static let maximumBytes = 256 << 20
+
+    /// - Throws: `ModelFileError` with the path, and line and column where the text is no JSON.
+    public static func read(_ path: String) throws -> JSONValue {
+        let bytes = try readBytes(path)
+        do { return try JSONValue.parse(bytes) } catch {
+            throw ModelFileError(.malformed, file: path, "is no JSON: \(error)")
+        }
+    }
+
+    /// A file's whole contents.
+    public static func readBytes(_ path: String) throws -> [UInt8] {
+        let file: MappedFile
+        do { file = try MappedFile(path: path) } catch {
+            throw ModelFileError(.unreadable, file: path, "\(error)")
+        }
+        guard file.count <= maximumBytes else {
+            throw ModelFileError(
+                .malformed, file: path, "has \(file.count) bytes, more than \(maximumBytes)")
+        }
+        return file.withUnsafeBytes { [UInt8]($0) }
+    }
+}
