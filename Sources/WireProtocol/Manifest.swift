@@ -34,7 +34,8 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
     /// `exec[0]` is looked up beside the manifest if it holds a `/`, else next to `loraqd`, then on `PATH`.
     public var exec: [String]
     public var kinds: [Kind]
-    public var instances: Int
+    /// Nil: as many as suit the machine, by the broker's rule.
+    public var instances: Int?
     /// Compute threads of one instance; nil lets the broker share the cores out.
     public var threads: Int?
     public var memoryBytes: Int?
@@ -52,7 +53,7 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
     }
 
     public init(
-        name: WireName, version: String, exec: [String], kinds: [Kind], instances: Int = 1,
+        name: WireName, version: String, exec: [String], kinds: [Kind], instances: Int? = nil,
         threads: Int? = nil, memoryBytes: Int? = nil, env: [String: String] = [:],
         readyTimeoutMs: Int = 30_000
     ) {
@@ -75,7 +76,7 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
         `protocol` = try fields.decode(String.self, forKey: .protocol)
         exec = try fields.decode([String].self, forKey: .exec)
         kinds = try fields.decode([Kind].self, forKey: .kinds)
-        instances = try fields.decodeIfPresent(Int.self, forKey: .instances) ?? 1
+        instances = try fields.decodeIfPresent(Int.self, forKey: .instances)
         threads = try fields.decodeIfPresent(Int.self, forKey: .threads)
         memoryBytes = try fields.decodeIfPresent(Int.self, forKey: .memoryBytes)
         env = try fields.decodeIfPresent([String: String].self, forKey: .env) ?? [:]
@@ -131,7 +132,7 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
                 throw WireError(.invalidSpec, "must be at least 1", key: "kinds[\(index)].stall_ms")
             }
         }
-        guard Self.instanceRange.contains(instances) else {
+        if let instances, !Self.instanceRange.contains(instances) {
             throw WireError(.invalidSpec, "must be 0 to 64, not \(instances)", key: "instances")
         }
         if let threads, threads < 1 {
