@@ -37,7 +37,8 @@ public enum ModelConfigReader {
     }
 
     static func optional(_ path: String) throws -> JSONValue? {
-        FilePath.exists(path) ? try JSONFile.read(path) : nil
+        // `nil` alone would be read as JSON's null.
+        FilePath.exists(path) ? try JSONFile.read(path) : JSONValue?.none
     }
 
     private static func family(_ fields: inout ConfigFields) throws -> ModelFamily {
