@@ -1,0 +1,80 @@
+import Glibc
+
+/// Random numbers for a new adapter: SplitMix64 (Steele et al. 2014), one stream per module.
+struct SplitMix64 {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+
+    /// In [0, 1), 53 bits.
+    mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
+}
+
+extension Adapter {
+    /// A new adapter: A random, B zero, so that it starts as the base model.
+    ///
+    /// Each module draws from its own stream, named by seed and path: the numbers of one do not depend
+    /// on which others are adapted. The distributions are PEFT's: uniform in ±1/sqrt(inputs), which is
+    /// Kaiming's with a = sqrt(5), or normal with standard deviation 1/r.
+    ///
+    /// - Throws: `LoRAError` when the config does not fit the model or cannot be begun with.
+    public init(
+        new config: LoRAConfig, for inventory: some ModuleInventory, seed: UInt64
+    ) throws(LoRAError) {
+        let plan = try AdapterPlan(config, for: inventory)
+        if config.initialization == .other {
+            throw LoRAError(
+                .unsupported, "only true and \"gaussian\" can begin an adapter",
+                subject: "init_lora_weights")
+        }
+        if config.usesDoRA {
+            throw LoRAError(.unsupported, "training is not supported", subject: "use_dora")
+        }
+        if let module = plan.saved.first {
+            throw LoRAError(
+                .unsupported, "training \(module.path) whole is not supported",
+                subject: "modules_to_save")
+        }
+        var modules: [AdaptedModule] = []
+        for module in plan.modules {
+            if module.module.kind == .embedding || module.module.kind == .head {
+                throw LoRAError(
+                    .unsupported, "training an adapter on \(module.module.path) is not supported",
+                    subject: "target_modules")
+            }
+            var generator = SplitMix64(state: seed)
+            for byte in module.module.path.utf8 {
+                generator.state = (generator.state ^ UInt64(byte)) &* 0x100_0000_01B3
+                _ = generator.next()
+            }
+            let a = Self.start(module, config.initialization, &generator)
+            modules.append(
+                AdaptedModule(
+                    plan: module, a: a,
+                    b: [Float](repeating: 0, count: module.module.outputs * module.rank)))
+        }
+        self.init(config: config, modules: modules, saved: [])
+    }
+
+    private static func start(
+        _ module: ModulePlan, _ kind: LoRAConfig.Initialization, _ generator: inout SplitMix64
+    ) -> [Float] {
+        let count = module.rank * module.module.inputs
+        if kind == .gaussian {
+            return (0..<count).map { _ in
+                // Box and Muller 1958; 1 - u lies in (0, 1].
+                let radius = (-2 * log(1 - generator.uniform())).squareRoot()
+                let angle = 2 * Double.pi * generator.uniform()
+                return Float(radius * cos(angle) / Double(module.rank))
+            }
+        }
+        let bound = 1 / Double(module.module.inputs).squareRoot()
+        return (0..<count).map { _ in Float((2 * generator.uniform() - 1) * bound) }
+    }
+}

@@ -1,1 +1,0 @@
-// LoRA: see docs/architecture.md
