@@ -17,7 +17,8 @@ public enum AdapterLoader {
         for inventory: some ModuleInventory, checkingBase: Bool = true
     ) throws -> Adapter {
         let plan = try AdapterPlan(config, for: inventory)
-        return try Loading(config, plan, source).run(inventory, checkingBase)
+        var loading = try Loading(config, plan, source)
+        return try loading.run(inventory, checkingBase)
     }
 }
 

@@ -89,7 +89,7 @@ public struct LoRAConfig: Sendable, Equatable {
         guard case .object(let object) = value else {
             throw LoRAError(.config, "adapter_config.json must hold an object")
         }
-        var fields = ConfigFields(object)
+        let fields = ConfigFields(object)
         try fields.refuseWhatMatters()
 
         rank = try fields.rank("r", fields.integer("r"))

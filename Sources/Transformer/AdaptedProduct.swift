@@ -1,0 +1,159 @@
+import Kernels
+import LoRA
+
+/// Products with a base matrix and each row group's low-rank update.
+///
+/// One base product runs over all rows. U = x Aᵀ is made per group, and its product with B is added
+/// inside the base product's float32 sums. Only groups with DoRA leave the common product, since their
+/// columns are scaled after the sum. Without adapters nothing but the base product happens.
+struct AdaptedProduct {
+    enum Output {
+        /// y = x Wᵀ
+        case write(Matrix)
+        /// y += x Wᵀ, float32
+        case add(Matrix)
+        /// y = act(gate) · up, with W holding gate over up
+        case gated(Matrix)
+
+        var matrix: Matrix {
+            switch self {
+            case .write(let matrix), .add(let matrix), .gated(let matrix): matrix
+            }
+        }
+    }
+
+    let compute: Compute
+    let activation: Activation
+    private var terms: [LowRankTerm] = []
+    /// `[rows, widest U]`, type of the activations; grows with the adapters that come.
+    private var u: Matrix
+    /// `[rows, widest output]` float32, for columns that are scaled or gated apart; made when needed.
+    private var wide: Matrix?
+
+    init(
+        compute: Compute, activation: Activation, rows: Int, elementType: ElementType
+    ) throws {
+        self.compute = compute
+        self.activation = activation
+        u = try Matrix(rows: rows, columns: 0, elementType)
+    }
+
+    /// Makes room for the adapters of a batch, before its layers run.
+    mutating func reserve(_ groups: [RowGroup], widestOutput: Int, unpairedGate: Bool) throws {
+        var width = 0
+        var scales = unpairedGate
+        for group in groups {
+            width = max(width, group.adapter?.maximumWidth ?? 0)
+            scales = scales || group.adapter?.hasColumnScales == true
+        }
+        if width > u.columns { u = try Matrix(rows: u.rows, columns: width, u.elementType) }
+        if scales, wide == nil { wide = try Matrix(rows: u.rows, columns: widestOutput) }
+    }
+
+    /// - Parameters:
+    ///   - x: `[rows, K]`
+    ///   - weights: `[N, K]`
+    ///   - groups: Cover the rows of x.
+    ///   - update: A group's adapter's update of this matrix.
+    mutating func callAsFunction(
+        _ x: Matrix, _ weights: PackedMatrix, groups: [RowGroup], output: Output,
+        update: (ServedAdapter) -> PackedUpdate?
+    ) throws {
+        var start = 0
+        var segment: [(group: RowGroup, update: PackedUpdate)] = []
+        for group in groups {
+            guard let adapter = group.adapter, let update = update(adapter) else { continue }
+            if update.columnScale == nil {
+                segment.append((group, update))
+                continue
+            }
+            try common(x, weights, start..<group.rows.lowerBound, segment, output)
+            segment.removeAll(keepingCapacity: true)
+            try scaled(x, weights, group.rows, update, output)
+            start = group.rows.upperBound
+        }
+        try common(x, weights, start..<x.rows, segment, output)
+    }
+
+    /// Rows without column scales: one base product, low-rank terms inside its sums.
+    private mutating func common(
+        _ x: Matrix, _ weights: PackedMatrix, _ rows: Range<Int>,
+        _ updates: [(group: RowGroup, update: PackedUpdate)], _ output: Output
+    ) throws {
+        if rows.isEmpty { return }
+        terms.removeAll(keepingCapacity: true)
+        for (group, update) in updates {
+            try appendTerms(x, group.rows, update, from: rows.lowerBound)
+        }
+        let isWhole = rows.count == x.rows
+        let input = isWhole ? x : try x.rows(rows)
+        let target = isWhole ? output.matrix : try output.matrix.rows(rows)
+        switch output {
+        case .write: try compute.linear(input, weights, into: target, terms: terms)
+        case .add:
+            try compute.linear(input, weights, into: target, accumulate: true, terms: terms)
+        case .gated:
+            if weights.paired {
+                try compute.linearGated(input, weights, activation, into: target, terms: terms)
+            } else {
+                let both = try wideRows(rows.count, weights.rows)
+                try compute.linear(input, weights, into: both, terms: terms)
+                try gate(both, into: target)
+            }
+        }
+    }
+
+    /// Rows of one DoRA adapter: m / ‖W + BA‖ times the sum, column by column (Liu et al. 2024, eq. 5).
+    private mutating func scaled(
+        _ x: Matrix, _ weights: PackedMatrix, _ rows: Range<Int>, _ update: PackedUpdate,
+        _ output: Output
+    ) throws {
+        guard let scale = update.columnScale else { return }
+        terms.removeAll(keepingCapacity: true)
+        try appendTerms(x, rows, update, from: rows.lowerBound)
+        let sums = try wideRows(rows.count, weights.rows)
+        try compute.linear(try x.rows(rows), weights, into: sums, terms: terms)
+        try scale.withFloats(row: 0) { factors in
+            for row in 0..<rows.count {
+                try sums.withFloats(row: row) { values in
+                    for column in 0..<values.count { values[column] *= factors[column] }
+                }
+            }
+        }
+        let target = try output.matrix.rows(rows)
+        switch output {
+        case .write: try compute.copy(sums, to: target)
+        case .add: try compute.add(sums, to: target)
+        case .gated: try gate(sums, into: target)
+        }
+    }
+
+    private func gate(_ both: Matrix, into target: Matrix) throws {
+        let inner = both.columns / 2
+        try compute.activate(
+            activation, gate: both.columns(0..<inner), up: both.columns(inner..<2 * inner),
+            into: target)
+    }
+
+    private func wideRows(_ rows: Int, _ columns: Int) throws -> Matrix {
+        guard let wide else {
+            throw TransformerError(.batch, "no room was reserved for columns that are scaled")
+        }
+        return try wide.rows(0..<rows).columns(0..<columns)
+    }
+
+    private mutating func appendTerms(
+        _ x: Matrix, _ rows: Range<Int>, _ update: PackedUpdate, from first: Int
+    ) throws {
+        let u = try u.rows(rows).columns(0..<update.width)
+        try compute.linear(try x.rows(rows), update.down, into: u)
+        let relative = rows.lowerBound - first..<rows.upperBound - first
+        for part in update.parts {
+            terms.append(
+                LowRankTerm(
+                    rows: relative, firstColumn: part.columnStart,
+                    u: try u.columns(part.rankStart..<part.rankStart + part.rankWidth),
+                    up: part.up))
+        }
+    }
+}

@@ -1,0 +1,107 @@
+import Kernels
+import LinuxSystem
+import LoRA
+import ModelFiles
+
+/// A decoder's weights, ready to compute with: shared, immutable, used by inference and training alike.
+public final class Decoder: Sendable {
+    public let config: ModelConfig
+    /// Type of weights and activations: float32, or bfloat16 with float32 sums and residual stream.
+    public let elementType: Kernels.ElementType
+    /// Digest of configuration and weights; nil when the weights were not read from a packed file.
+    public let base: ContentDigest?
+    let weights: DecoderWeights
+
+    /// Maps a packed model: no byte is copied or read but the norms.
+    ///
+    /// - Throws: `TransformerError.unsupported` for parts not computed here, `.weights` when the file's
+    ///   matrices are not those of the config; `ModelFileError`.
+    public init(config: ModelConfig, packed: PackedModelFile) throws {
+        let layout = try DecoderLayout(config)
+        let elementType = try PanelPacker.kernelType(packed.elementType)
+        self.config = config
+        self.elementType = elementType
+        base = packed.base
+        func matrix(_ wanted: JoinedMatrix) throws -> PackedMatrix {
+            let stored = try packed.tensor(wanted.name)
+            let order = wanted.paired ? PanelPacker.pairedLayout : PanelPacker.layout
+            guard stored.rows == wanted.rows, stored.columns == wanted.columns,
+                stored.layout == order
+            else {
+                throw TransformerError(
+                    .weights,
+                    "\(packed.path): \(wanted.name) is \(stored.rows) × \(stored.columns) in order "
+                        + "\(stored.layout), the config needs \(wanted.rows) × \(wanted.columns) in "
+                        + "\(order); add the model again to pack it anew")
+            }
+            return try PackedMatrix(
+                viewing: packed.bytes(of: wanted.name), owner: packed,
+                PackedMatrix.Layout(
+                    rows: wanted.rows, columns: wanted.columns, elementType, paired: wanted.paired))
+        }
+        weights = try Self.weights(layout, matrix: matrix) { name, _ in
+            try packed.floats(of: name)
+        }
+    }
+
+    /// Packs a checkpoint in memory.
+    ///
+    /// - Throws: as above, and what `source` throws for missing tensors.
+    public init(
+        config: ModelConfig, source: any TensorSource, elementType: Kernels.ElementType,
+        compute: Compute
+    ) throws {
+        let layout = try DecoderLayout(config)
+        self.config = config
+        self.elementType = elementType
+        base = nil
+        weights = try Self.weights(
+            layout,
+            matrix: {
+                try PanelPacker.matrix(
+                    sources: $0.sources, rows: $0.rows, columns: $0.columns, paired: $0.paired,
+                    elementType: elementType, from: source, compute: compute)
+            },
+            vector: { _, name in try source.floats(name) })
+    }
+
+    private static func weights(
+        _ layout: DecoderLayout, matrix: (JoinedMatrix) throws -> PackedMatrix,
+        vector: (_ name: String, _ source: String) throws -> [Float]
+    ) throws -> DecoderWeights {
+        func norm(_ name: String, _ source: String) throws -> Matrix {
+            let values = try vector(name, source)
+            guard values.count == layout.config.hiddenSize else {
+                throw TransformerError(
+                    .weights,
+                    "\(source) has \(values.count) elements, the config needs \(layout.config.hiddenSize)")
+            }
+            return try Matrix(vector: values)
+        }
+        let embedding = try matrix(layout.embeddingMatrix)
+        let layers = try (0..<layout.config.layerCount).map { layer in
+            let norms = layout.norms(layer)
+            return DecoderWeights.Layer(
+                inputNorm: try norm(norms[0].name, norms[0].source),
+                queryKeyValue: try matrix(layout.queryKeyValue(layer)),
+                attentionOutput: try matrix(layout.attentionOutput(layer)),
+                feedForwardNorm: try norm(norms[1].name, norms[1].source),
+                gateUp: try matrix(layout.gateUp(layer)), down: try matrix(layout.down(layer)))
+        }
+        return DecoderWeights(
+            embedding: embedding, layers: layers,
+            finalNorm: try norm(DecoderLayout.finalNorm, layout.finalNormSource),
+            head: try layout.headMatrix.map(matrix) ?? embedding)
+    }
+
+    /// Packs an adapter for this decoder's forward pass.
+    ///
+    /// - Parameters:
+    ///   - adapter: From `AdapterLoader`, which has checked it against this decoder.
+    ///   - digest: Its name in caches.
+    public func serve(
+        _ adapter: Adapter, digest: ContentDigest? = nil, compute: Compute
+    ) throws -> ServedAdapter {
+        try ServedAdapter(adapter, decoder: self, digest: digest, compute: compute)
+    }
+}

@@ -1,0 +1,148 @@
+import Kernels
+import ModelFiles
+
+/// The matrices of a decoder as the kernels read them.
+///
+/// Matrices that multiply the same input lie joined: queries, keys and values one below the other, gate
+/// over up. Shapes: D width of the residual stream, Q = (heads + 2 · kvHeads) · headDimension, F the
+/// feed-forward width, V tokens.
+struct DecoderWeights: Sendable {
+    struct Layer: Sendable {
+        /// `[1, D]`
+        let inputNorm: Matrix
+        /// `[Q, D]`, queries, keys, values.
+        let queryKeyValue: PackedMatrix
+        /// `[D, heads · headDimension]`
+        let attentionOutput: PackedMatrix
+        /// `[1, D]`
+        let feedForwardNorm: Matrix
+        /// `[2F, D]`, paired where F is a multiple of 32.
+        let gateUp: PackedMatrix
+        /// `[D, F]`
+        let down: PackedMatrix
+    }
+
+    /// `[V, D]`
+    let embedding: PackedMatrix
+    let layers: [Layer]
+    /// `[1, D]`
+    let finalNorm: Matrix
+    /// `[V, D]`; the embedding itself when tied.
+    let head: PackedMatrix
+}
+
+/// One matrix of the packed form: its name in the file and the checkpoint tensors it is joined from.
+struct JoinedMatrix: Sendable, Equatable {
+    let name: String
+    /// Rows come in this order.
+    let sources: [String]
+    let rows: Int
+    let columns: Int
+    let paired: Bool
+}
+
+/// The packed form of a configuration: which matrices and vectors there are.
+struct DecoderLayout: Sendable {
+    let config: ModelConfig
+
+    /// - Throws: `TransformerError.unsupported`, naming the part that is not computed here.
+    init(_ config: ModelConfig) throws(TransformerError) {
+        func refuse(_ condition: Bool, _ part: String) throws(TransformerError) {
+            if condition {
+                throw TransformerError(
+                    .unsupported, "\(config.family.rawValue): \(part) is not supported")
+            }
+        }
+        try refuse(config.norm != .rms, "the norm \(config.norm.rawValue)")
+        try refuse(config.normPlacement != .before, "norms \(config.normPlacement.rawValue) a block")
+        try refuse(config.queryKeyNorm != .none, "a norm of queries and keys")
+        try refuse(config.activation != .silu, "the activation \(config.activation.rawValue)")
+        try refuse(!config.gatedFeedForward, "a feed-forward block without gate")
+        try refuse(config.matrixNaming != .separate, "\(config.matrixNaming.rawValue) matrices")
+        try refuse(
+            config.queryKeyValueBias || config.attentionOutputBias || config.feedForwardBias, "bias")
+        try refuse(config.learnedPositions, "learned positions")
+        try refuse(config.layers.contains { $0.rope == nil }, "a layer without rotation")
+        try refuse(config.attentionSoftCap != nil || config.logitSoftCap != nil, "a soft cap")
+        try refuse(config.residualMultiplier != 1, "a residual multiplier")
+        try refuse(config.logitDivisor != 1, "a logit divisor")
+        try refuse(
+            config.headCount % config.keyValueHeadCount != 0,
+            "\(config.headCount) heads over \(config.keyValueHeadCount) key/value heads")
+        self.config = config
+    }
+
+    static let embedding = "embedding"
+    static let head = "head"
+    static let finalNorm = "final_norm"
+    static func name(_ layer: Int, _ part: String) -> String { "layers.\(layer).\(part)" }
+
+    var embeddingMatrix: JoinedMatrix {
+        JoinedMatrix(
+            name: Self.embedding, sources: ["model.embed_tokens.weight"],
+            rows: config.vocabularySize, columns: config.hiddenSize, paired: false)
+    }
+
+    /// nil when the head is tied.
+    var headMatrix: JoinedMatrix? {
+        if config.tiedEmbeddings { return nil }
+        return JoinedMatrix(
+            name: Self.head, sources: ["lm_head.weight"], rows: config.vocabularySize,
+            columns: config.hiddenSize, paired: false)
+    }
+
+    func queryKeyValue(_ layer: Int) -> JoinedMatrix {
+        matrix(
+            layer, "qkv", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+            config.queryWidth + 2 * config.keyValueWidth, config.hiddenSize)
+    }
+
+    func attentionOutput(_ layer: Int) -> JoinedMatrix {
+        matrix(layer, "o", ["self_attn.o_proj"], config.hiddenSize, config.queryWidth)
+    }
+
+    func gateUp(_ layer: Int) -> JoinedMatrix {
+        matrix(
+            layer, "gate_up", ["mlp.gate_proj", "mlp.up_proj"], 2 * config.intermediateSize,
+            config.hiddenSize, paired: config.intermediateSize % 32 == 0)
+    }
+
+    func down(_ layer: Int) -> JoinedMatrix {
+        matrix(layer, "down", ["mlp.down_proj"], config.hiddenSize, config.intermediateSize)
+    }
+
+    private func matrix(
+        _ layer: Int, _ part: String, _ sources: [String], _ rows: Int, _ columns: Int,
+        paired: Bool = false
+    ) -> JoinedMatrix {
+        JoinedMatrix(
+            name: Self.name(layer, part),
+            sources: sources.map { "model.layers.\(layer).\($0).weight" }, rows: rows,
+            columns: columns, paired: paired)
+    }
+
+    /// Name in the packed form and name in the checkpoint of each norm vector.
+    func norms(_ layer: Int) -> [(name: String, source: String)] {
+        [
+            (Self.name(layer, "input_norm"), "model.layers.\(layer).input_layernorm.weight"),
+            (
+                Self.name(layer, "feed_forward_norm"),
+                "model.layers.\(layer).post_attention_layernorm.weight"
+            ),
+        ]
+    }
+
+    var finalNormSource: String { "model.norm.weight" }
+
+    /// All matrices in order of use.
+    var matrices: [JoinedMatrix] {
+        var result = [embeddingMatrix]
+        for layer in 0..<config.layerCount {
+            result += [
+                queryKeyValue(layer), attentionOutput(layer), gateUp(layer), down(layer),
+            ]
+        }
+        if let head = headMatrix { result.append(head) }
+        return result
+    }
+}

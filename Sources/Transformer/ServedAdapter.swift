@@ -1,0 +1,144 @@
+import Kernels
+import LinuxSystem
+import LoRA
+import ModelFiles
+
+/// An adapter packed for the forward pass of one decoder. Immutable; keep it while a batch may name it.
+public final class ServedAdapter: Sendable {
+    struct Layer: Sendable {
+        let queryKeyValue: PackedUpdate?
+        let attentionOutput: PackedUpdate?
+        let gateUp: PackedUpdate?
+        let down: PackedUpdate?
+    }
+
+    /// The update of token embeddings: row t of `table` times `up`ᵀ is added.
+    struct Embedding: Sendable {
+        /// `[V, rank]`: A transposed.
+        let table: PackedMatrix
+        /// `[D, rank]`, scaling folded in.
+        let up: PackedMatrix
+    }
+
+    let layers: [Layer]
+    let embedding: Embedding?
+    let head: PackedUpdate?
+    /// `[V, D]`, in place of the base's (`modules_to_save`).
+    let savedEmbedding: PackedMatrix?
+    let savedHead: PackedMatrix?
+    /// Names the adapter; nil when the caller gave none.
+    public let digest: ContentDigest?
+    /// Bytes of all packed matrices.
+    public let byteCount: Int
+    /// The widest U of any matrix.
+    let maximumWidth: Int
+    /// Whether any matrix has a column scale (DoRA).
+    let hasColumnScales: Bool
+
+    /// - Throws: `KernelError.memory`; what `inventory.baseWeights` throws for DoRA.
+    init(
+        _ adapter: Adapter, decoder: Decoder, digest: ContentDigest?, compute: Compute
+    ) throws {
+        let config = decoder.config
+        let elementType = decoder.elementType
+        var byPath: [String: AdaptedModule] = [:]
+        for module in adapter.modules { byPath[module.plan.module.path] = module }
+
+        func update(
+            _ paths: [(path: String, columnStart: Int)], outputs: Int
+        ) throws -> PackedUpdate? {
+            var modules: [(module: AdaptedModule, columnStart: Int)] = []
+            var norms: [[Float]?] = []
+            for (path, columnStart) in paths {
+                guard let module = byPath[path] else { continue }
+                modules.append((module, columnStart))
+                norms.append(
+                    module.magnitude == nil
+                        ? nil : module.rowNorms(base: try decoder.baseWeights(of: path)))
+            }
+            if modules.isEmpty { return nil }
+            return try PackedUpdate(
+                modules, outputs: outputs, elementType: elementType, compute: compute, norms: norms)
+        }
+
+        let query = config.queryWidth
+        let keyValue = config.keyValueWidth
+        let inner = config.intermediateSize
+        layers = try (0..<config.layerCount).map { layer in
+            let attention = "model.layers.\(layer).self_attn."
+            let feedForward = "model.layers.\(layer).mlp."
+            return Layer(
+                queryKeyValue: try update(
+                    [
+                        (attention + "q_proj", 0), (attention + "k_proj", query),
+                        (attention + "v_proj", query + keyValue),
+                    ], outputs: query + 2 * keyValue),
+                attentionOutput: try update(
+                    [(attention + "o_proj", 0)], outputs: config.hiddenSize),
+                gateUp: try update(
+                    [(feedForward + "gate_proj", 0), (feedForward + "up_proj", inner)],
+                    outputs: 2 * inner),
+                down: try update([(feedForward + "down_proj", 0)], outputs: config.hiddenSize))
+        }
+        head = try update([("lm_head", 0)], outputs: config.vocabularySize)
+        embedding = try byPath["model.embed_tokens"].map {
+            try Self.embedding($0, elementType, compute)
+        }
+        func saved(_ kind: AdaptableModule.Kind) throws -> PackedMatrix? {
+            guard let module = adapter.saved.first(where: { $0.module.kind == kind }) else {
+                return nil
+            }
+            let matrix = try Matrix(
+                rows: config.vocabularySize, columns: config.hiddenSize, .float32,
+                values: module.weights)
+            return try compute.pack(matrix, elementType)
+        }
+        savedEmbedding = try saved(.embedding)
+        savedHead = try saved(.head)
+        self.digest = digest
+
+        var bytes = head?.byteCount ?? 0
+        var scales = head?.columnScale != nil
+        var width = head?.width ?? 0
+        for layer in layers {
+            for update in [layer.queryKeyValue, layer.attentionOutput, layer.gateUp, layer.down] {
+                bytes += update?.byteCount ?? 0
+                width = max(width, update?.width ?? 0)
+                scales = scales || update?.columnScale != nil
+            }
+        }
+        if let embedding {
+            bytes += embedding.table.layout.byteCount + embedding.up.layout.byteCount
+            width = max(width, embedding.table.columns)
+        }
+        bytes += savedEmbedding?.layout.byteCount ?? 0
+        bytes += savedHead?.layout.byteCount ?? 0
+        byteCount = bytes
+        maximumWidth = width
+        hasColumnScales = scales
+    }
+
+    private static func embedding(
+        _ module: AdaptedModule, _ elementType: Kernels.ElementType, _ compute: Compute
+    ) throws -> Embedding {
+        let plan = module.plan
+        let tokens = plan.module.inputs
+        let width = PackedUpdate.width(ofRank: plan.rank)
+        let transposed = try Matrix(rows: tokens, columns: width)
+        for token in 0..<tokens {
+            try transposed.withFloats(row: token) { row in
+                for component in 0..<plan.rank { row[component] = module.a[component * tokens + token] }
+            }
+        }
+        let up = try Matrix(rows: plan.module.outputs, columns: width)
+        for output in 0..<plan.module.outputs {
+            try up.withFloats(row: output) { row in
+                for component in 0..<plan.rank {
+                    row[component] = Float(plan.scaling) * module.b[output * plan.rank + component]
+                }
+            }
+        }
+        return Embedding(
+            table: try compute.pack(transposed, elementType), up: try compute.pack(up, elementType))
+    }
+}

@@ -1,0 +1,159 @@
+import JSONModel
+import Testing
+
+@testable import LoRA
+
+@Suite struct AdapterLoaderTests {
+    let config: LoRAConfig = {
+        var config = LoRAConfig(rank: 2, alpha: 4, targets: .list(["q_proj", "lm_head"]))
+        config.savedModules = ["embed_tokens"]
+        return config
+    }()
+
+    func whole() throws -> (Adapter, MemoryTensors) {
+        let plan = try AdapterPlan(config, for: TestModel())
+        var counter: Float = 0
+        func values(_ count: Int) -> [Float] {
+            (0..<count).map { _ in
+                counter += 1
+                return counter / 64
+            }
+        }
+        let adapter = Adapter(
+            config: config,
+            modules: plan.modules.map {
+                AdaptedModule(
+                    plan: $0, a: values($0.aShape[0] * $0.aShape[1]),
+                    b: values($0.bShape[0] * $0.bShape[1]))
+            },
+            saved: plan.saved.map {
+                SavedModule(module: $0, weights: values($0.outputs * $0.inputs))
+            })
+        return (adapter, MemoryTensors(stored: adapter.tensors))
+    }
+
+    func refused(_ change: (inout MemoryTensors) -> Void) throws -> LoRAError? {
+        var (_, tensors) = try whole()
+        change(&tensors)
+        return #expect(throws: LoRAError.self) {
+            try AdapterLoader.load(config: config, tensors: tensors, for: TestModel())
+        }
+    }
+
+    let q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+
+    @Test func readsWhatItWrites() throws {
+        let (adapter, tensors) = try whole()
+        let read = try AdapterLoader.load(config: config, tensors: tensors, for: TestModel())
+        #expect(read.digest() == adapter.digest())
+        #expect(read.modules.map(\.a) == adapter.modules.map(\.a))
+        #expect(read.saved.map(\.weights) == adapter.saved.map(\.weights))
+    }
+
+    @Test func olderNamesFindTheirPlaces() throws {
+        var (adapter, tensors) = try whole()
+        tensors.stored = tensors.stored.map {
+            var name = $0.name
+            if name.hasSuffix(".lora_A.weight") {
+                name = name.dropLast(13) + "lora_A.default.weight"
+            }
+            if name.hasSuffix("embed_tokens.weight") {
+                name = name.dropLast(6) + "modules_to_save.default.weight"
+            }
+            return (name, $0.shape, $0.values)
+        }
+        let read = try AdapterLoader.load(config: config, tensors: tensors, for: TestModel())
+        #expect(read.digest() == adapter.digest())
+    }
+
+    @Test func aMissingTensorIsRefused() throws {
+        let error = try refused { $0.stored.removeAll { $0.name == q } }
+        #expect(error?.code == .tensors)
+        #expect(error?.subject == q)
+    }
+
+    @Test func aTensorWithoutPlaceIsRefused() throws {
+        let extra = "base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight"
+        let error = try refused { $0.stored.append((extra, [2, 8], [Float](repeating: 0, count: 16))) }
+        #expect(error?.code == .tensors)
+        #expect(error?.subject == extra)
+    }
+
+    @Test func aWrongShapeIsRefused() throws {
+        let error = try refused { $0.change(q) { $0.shape = [8, 2] } }
+        #expect(error?.code == .shape)
+    }
+
+    @Test(arguments: [Float.nan, .infinity]) func notFiniteIsRefused(_ value: Float) throws {
+        let error = try refused { $0.change(q) { $0.values[3] = value } }
+        #expect(error?.code == .nonFinite)
+        #expect(error?.subject == q)
+    }
+
+    @Test func aCopyOfAnotherBaseIsRefused() throws {
+        let name = "base_model.model.lm_head.base_layer.weight"
+        var (_, tensors) = try whole()
+        let base = try TestModel().baseWeights(of: "lm_head")
+        tensors.stored.append((name, [12, 8], base))
+        _ = try AdapterLoader.load(config: config, tensors: tensors, for: TestModel())
+        tensors.change(name) { $0.values[5] += 1 }
+        let error = #expect(throws: LoRAError.self) {
+            try AdapterLoader.load(config: config, tensors: tensors, for: TestModel())
+        }
+        #expect(error?.code == .base)
+    }
+
+    @Test func twoNamesOfOneTensorAreRefused() throws {
+        let double = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"
+        let error = try refused {
+            $0.stored.append((double, [2, 8], [Float](repeating: 0, count: 16)))
+        }
+        #expect(error?.code == .tensors)
+    }
+
+    @Test func namesWithoutPrefixAreExplained() throws {
+        let error = try refused {
+            $0.stored = $0.stored.map { (String($0.name.dropFirst(17)), $0.shape, $0.values) }
+        }
+        #expect(error?.message.contains("save_pretrained") == true)
+    }
+
+    @Test func theDigestNamesTheEffect() throws {
+        let (adapter, _) = try whole()
+        var changed = adapter
+        changed.modules[0].b[0] += 1
+        #expect(changed.digest() != adapter.digest())
+        var rescaled = config
+        rescaled.alpha = 5
+        let plan = try AdapterPlan(rescaled, for: TestModel())
+        let other = Adapter(
+            config: rescaled,
+            modules: zip(plan.modules, adapter.modules).map { AdaptedModule(plan: $0, a: $1.a, b: $1.b) },
+            saved: adapter.saved)
+        #expect(other.digest() != adapter.digest())
+        // The same numbers by other words: alpha 4 and r 2 as a pattern.
+        var spelled = config
+        spelled.alpha = 9
+        spelled.alphaPattern = [.init(".*", 4)]
+        let samePlan = try AdapterPlan(spelled, for: TestModel())
+        let same = Adapter(
+            config: spelled,
+            modules: zip(samePlan.modules, adapter.modules).map {
+                AdaptedModule(plan: $0, a: $1.a, b: $1.b)
+            }, saved: adapter.saved)
+        #expect(same.digest() == adapter.digest())
+    }
+
+    @Test func newAdaptersStartAsTheBase() throws {
+        let config = LoRAConfig(rank: 4, alpha: 8, targets: .list(["q_proj", "up_proj"]))
+        let adapter = try Adapter(new: config, for: TestModel(), seed: 5)
+        #expect(adapter.modules.allSatisfy { $0.b.allSatisfy { $0 == 0 } })
+        let bound = 1 / Float(8).squareRoot()
+        #expect(adapter.modules.allSatisfy { $0.a.allSatisfy { abs($0) <= bound } })
+        #expect(Set(adapter.modules.flatMap(\.a)).count > 100)
+        let narrow = try Adapter(
+            new: LoRAConfig(rank: 4, alpha: 8, targets: .list(["up_proj"])), for: TestModel(), seed: 5)
+        #expect(narrow.modules[0].a == adapter.modules[1].a)
+        #expect(try Adapter(new: config, for: TestModel(), seed: 6).modules[0].a != adapter.modules[0].a)
+    }
+}
