@@ -49,7 +49,8 @@ struct ConfigFields {
         }
         if let task = object["task_type"], task != .null, task.string != "CAUSAL_LM" {
             throw LoRAError(
-                .unsupported, "is \(task.text()); only CAUSAL_LM is supported", subject: "task_type")
+                .unsupported, "is \(task.text()); only CAUSAL_LM is supported", subject: "task_type"
+            )
         }
         if let bias = object["bias"], bias.string != "none", !Self.isUnset(bias) {
             throw LoRAError(
@@ -113,7 +114,8 @@ struct ConfigFields {
     }
 
     func number(_ value: JSONValue, _ key: String) throws(LoRAError) -> Double {
-        if case .bool = value {} else if let number = value.double, number.isFinite {
+        if case .bool = value {
+        } else if let number = value.double, number.isFinite {
             return number
         }
         throw LoRAError(.config, "must be a number, not \(value.text().prefix(80))", subject: key)

@@ -128,7 +128,8 @@ public struct LoRAConfig: Sendable, Equatable {
     }
 
     private func checkCombinations() throws(LoRAError) {
-        if case .list = targets {} else {
+        if case .list = targets {
+        } else {
             if layers != nil {
                 throw LoRAError(
                     .config, "cannot be combined with target_modules given as a string",

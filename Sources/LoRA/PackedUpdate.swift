@@ -73,7 +73,8 @@ public struct PackedUpdate: Sendable {
                         up: try Self.packed(up, elementType, compute)))
             }
             rankStart += rankWidth
-            if let magnitude = entry.module.magnitude, index < norms.count, let norm = norms[index] {
+            if let magnitude = entry.module.magnitude, index < norms.count, let norm = norms[index]
+            {
                 if scale == nil { scale = [Float](repeating: 1, count: outputs) }
                 for row in 0..<magnitude.count {
                     scale?[entry.columnStart + row] = magnitude[row] / norm[row]
@@ -104,7 +105,9 @@ public struct PackedUpdate: Sendable {
     ) throws {
         for row in 0..<values.count / columns {
             try matrix.withFloats(row: firstRow + row) { target in
-                for column in 0..<columns { target[column] = factor * values[row * columns + column] }
+                for column in 0..<columns {
+                    target[column] = factor * values[row * columns + column]
+                }
             }
         }
     }

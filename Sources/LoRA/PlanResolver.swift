@@ -47,7 +47,8 @@ struct PlanResolver {
         }
 
         /// The entries that match, and whether one names the whole path.
-        func matches(_ path: String, _ kind: AdaptableModule.Kind?) throws -> ([Entry], whole: Bool) {
+        func matches(_ path: String, _ kind: AdaptableModule.Kind?) throws -> ([Entry], whole: Bool)
+        {
             switch form {
             case .list(let entries):
                 let hits = entries.filter {

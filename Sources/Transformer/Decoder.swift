@@ -74,7 +74,8 @@ public final class Decoder: Sendable {
             guard values.count == layout.config.hiddenSize else {
                 throw TransformerError(
                     .weights,
-                    "\(source) has \(values.count) elements, the config needs \(layout.config.hiddenSize)")
+                    "\(source) has \(values.count) elements, the config needs \(layout.config.hiddenSize)"
+                )
             }
             return try Matrix(vector: values)
         }

@@ -46,7 +46,9 @@ extension Decoder: ModuleInventory {
     }
 
     public func baseWeights(of path: String) throws -> [Float] {
-        if path == "model.embed_tokens" { return try rows(weights.embedding, 0..<config.vocabularySize) }
+        if path == "model.embed_tokens" {
+            return try rows(weights.embedding, 0..<config.vocabularySize)
+        }
         if path == "lm_head" { return try rows(weights.head, 0..<config.vocabularySize) }
         let parts = path.split(separator: ".")
         guard parts.count == 5, let layer = Int(parts[2]), weights.layers.indices.contains(layer)

@@ -54,13 +54,15 @@ struct DecoderLayout: Sendable {
             }
         }
         try refuse(config.norm != .rms, "the norm \(config.norm.rawValue)")
-        try refuse(config.normPlacement != .before, "norms \(config.normPlacement.rawValue) a block")
+        try refuse(
+            config.normPlacement != .before, "norms \(config.normPlacement.rawValue) a block")
         try refuse(config.queryKeyNorm != .none, "a norm of queries and keys")
         try refuse(config.activation != .silu, "the activation \(config.activation.rawValue)")
         try refuse(!config.gatedFeedForward, "a feed-forward block without gate")
         try refuse(config.matrixNaming != .separate, "\(config.matrixNaming.rawValue) matrices")
         try refuse(
-            config.queryKeyValueBias || config.attentionOutputBias || config.feedForwardBias, "bias")
+            config.queryKeyValueBias || config.attentionOutputBias || config.feedForwardBias, "bias"
+        )
         try refuse(config.learnedPositions, "learned positions")
         try refuse(config.layers.contains { $0.rope == nil }, "a layer without rotation")
         try refuse(config.attentionSoftCap != nil || config.logitSoftCap != nil, "a soft cap")

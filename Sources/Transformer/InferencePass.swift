@@ -173,11 +173,14 @@ public final class InferencePass {
     }
 
     private func check(_ batch: RaggedBatch) throws(TransformerError) {
-        func refuse(_ condition: Bool, _ message: @autoclosure () -> String) throws(TransformerError) {
+        func refuse(_ condition: Bool, _ message: @autoclosure () -> String)
+            throws(TransformerError)
+        {
             if condition { throw TransformerError(.batch, message()) }
         }
         try refuse(
-            batch.rowCount > maximumRows, "\(batch.rowCount) rows; a batch has at most \(maximumRows)")
+            batch.rowCount > maximumRows,
+            "\(batch.rowCount) rows; a batch has at most \(maximumRows)")
         try refuse(
             batch.logitRowCount > maximumLogitRows,
             "\(batch.logitRowCount) rows of logits; a batch has at most \(maximumLogitRows)")

@@ -68,7 +68,8 @@ public struct PanelPacker: MatrixPacker {
             let tensor = try source.require(name)
             guard tensor.rowElementCount == columns, first + tensor.rowCount <= rows else {
                 throw TransformerError(
-                    .weights, "\(name) has shape \(tensor.shape), the config needs \(columns) columns")
+                    .weights,
+                    "\(name) has shape \(tensor.shape), the config needs \(columns) columns")
             }
             for row in 0..<tensor.rowCount {
                 try joined.withBytes(row: first + row) { bytes in
@@ -85,7 +86,8 @@ public struct PanelPacker: MatrixPacker {
         }
         guard first == rows else {
             throw TransformerError(
-                .weights, "\(sources.joined(separator: ", ")): \(first) rows, the config needs \(rows)")
+                .weights,
+                "\(sources.joined(separator: ", ")): \(first) rows, the config needs \(rows)")
         }
         return try compute.pack(
             [joined],

@@ -53,7 +53,8 @@ public struct RaggedBatch {
     ///   - logits: Which rows' logits are wanted.
     @discardableResult
     public mutating func append(
-        tokens newTokens: some Collection<Int32>, startPosition: Int, pages newPages: some Collection<Int32>,
+        tokens newTokens: some Collection<Int32>, startPosition: Int,
+        pages newPages: some Collection<Int32>,
         adapter: ServedAdapter? = nil, logits: Logits
     ) -> Int {
         var index = -1

@@ -127,7 +127,9 @@ public final class ServedAdapter: Sendable {
         let transposed = try Matrix(rows: tokens, columns: width)
         for token in 0..<tokens {
             try transposed.withFloats(row: token) { row in
-                for component in 0..<plan.rank { row[component] = module.a[component * tokens + token] }
+                for component in 0..<plan.rank {
+                    row[component] = module.a[component * tokens + token]
+                }
             }
         }
         let up = try Matrix(rows: plan.module.outputs, columns: width)

@@ -1,1 +1,1 @@
-print("lora-worker")
+LoraWorker.main()

@@ -74,7 +74,9 @@ import Testing
 
     @Test func aTensorWithoutPlaceIsRefused() throws {
         let extra = "base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight"
-        let error = try refused { $0.stored.append((extra, [2, 8], [Float](repeating: 0, count: 16))) }
+        let error = try refused {
+            $0.stored.append((extra, [2, 8], [Float](repeating: 0, count: 16)))
+        }
         #expect(error?.code == .tensors)
         #expect(error?.subject == extra)
     }
@@ -128,7 +130,9 @@ import Testing
         let plan = try AdapterPlan(rescaled, for: TestModel())
         let other = Adapter(
             config: rescaled,
-            modules: zip(plan.modules, adapter.modules).map { AdaptedModule(plan: $0, a: $1.a, b: $1.b) },
+            modules: zip(plan.modules, adapter.modules).map {
+                AdaptedModule(plan: $0, a: $1.a, b: $1.b)
+            },
             saved: adapter.saved)
         #expect(other.digest() != adapter.digest())
         // The same numbers by other words: alpha 4 and r 2 as a pattern.
@@ -152,8 +156,11 @@ import Testing
         #expect(adapter.modules.allSatisfy { $0.a.allSatisfy { abs($0) <= bound } })
         #expect(Set(adapter.modules.flatMap(\.a)).count > 100)
         let narrow = try Adapter(
-            new: LoRAConfig(rank: 4, alpha: 8, targets: .list(["up_proj"])), for: TestModel(), seed: 5)
+            new: LoRAConfig(rank: 4, alpha: 8, targets: .list(["up_proj"])), for: TestModel(),
+            seed: 5)
         #expect(narrow.modules[0].a == adapter.modules[1].a)
-        #expect(try Adapter(new: config, for: TestModel(), seed: 6).modules[0].a != adapter.modules[0].a)
+        #expect(
+            try Adapter(new: config, for: TestModel(), seed: 6).modules[0].a != adapter.modules[0].a
+        )
     }
 }

@@ -75,7 +75,9 @@ import Testing
         let plan = try plan { $0.targets = .pattern(".*\\.[01]\\.self_attn\\.(q|k)_proj") }
         #expect(plan.modules.count == 4)
         #expect(refused { $0.targets = .pattern("q_proj") }?.code == .targets)
-        #expect(refused { $0.targets = .pattern(".*self_attn.*") }?.message.contains("no linear") == true)
+        #expect(
+            refused { $0.targets = .pattern(".*self_attn.*") }?.message.contains("no linear")
+                == true)
         #expect(refused { $0.targets = .pattern("(") }?.code == .config)
     }
 

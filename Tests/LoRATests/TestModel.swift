@@ -61,7 +61,9 @@ struct MemoryTensors: TensorSource {
             throw ModelFileError(.missingTensor, file: path, item: name, "no such tensor")
         }
         let width = tensor.shape.dropFirst().reduce(1, *)
-        for index in 0..<output.count { output[index] = tensor.values[rows.lowerBound * width + index] }
+        for index in 0..<output.count {
+            output[index] = tensor.values[rows.lowerBound * width + index]
+        }
     }
     func readBFloat16(
         _ name: String, rows: Range<Int>, into output: UnsafeMutableBufferPointer<UInt16>
@@ -69,7 +71,9 @@ struct MemoryTensors: TensorSource {
         throw ModelFileError(.unsupported, file: path, item: name, "float32 only")
     }
 
-    mutating func change(_ name: String, _ body: (inout (name: String, shape: [Int], values: [Float])) -> Void) {
+    mutating func change(
+        _ name: String, _ body: (inout (name: String, shape: [Int], values: [Float])) -> Void
+    ) {
         guard let index = stored.firstIndex(where: { $0.name == name }) else { return }
         body(&stored[index])
     }

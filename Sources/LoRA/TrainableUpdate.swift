@@ -1,0 +1,167 @@
+import Kernels
+
+/// One module of a matrix in training: views into the flat buffers of parameters and gradients.
+public struct TrainableModule: Sendable {
+    public let plan: ModulePlan
+    /// First output column of the module in the joined matrix.
+    public let columnStart: Int
+    /// A, `[rank, inputs]` float32.
+    public let a: Matrix
+    /// B, `[outputs, rank]` float32.
+    public let b: Matrix
+    /// Gradients, shaped like A and B.
+    public let aGradient: Matrix
+    public let bGradient: Matrix
+
+    public init(
+        plan: ModulePlan, columnStart: Int, a: Matrix, b: Matrix, aGradient: Matrix,
+        bGradient: Matrix
+    ) {
+        self.plan = plan
+        self.columnStart = columnStart
+        self.a = a
+        self.b = b
+        self.aGradient = aGradient
+        self.bGradient = bGradient
+    }
+}
+
+/// The low-rank update of one (possibly joined) matrix in training, forward and backward.
+///
+/// Forward `U = x Aᵀ`, `y += U (s B)ᵀ`; backward `dU = dy (s B)`, `dB += s · dyᵀ U`, `dA += dUᵀ x`,
+/// `dx += dU A` (Hu et al. 2021, eq. 3; s is the module's scaling). The products run on packed forms of the
+/// float32 parameters, which `repack` makes anew after each optimizer step.
+public struct TrainableUpdate: Sendable {
+    private struct Part: Sendable {
+        let columns: Range<Int>
+        let ranks: Range<Int>
+        let up: PackedMatrix
+        /// Float32 form of `up`, `[outputs, ranks]`.
+        let staging: Matrix
+    }
+
+    public let modules: [TrainableModule]
+    /// Columns of U.
+    public let width: Int
+    private let rankStarts: [Int]
+    private let parts: [Part]
+    /// `[width, inputs]`: the A's one below the other.
+    private let down: PackedMatrix
+    private let downStaging: Matrix
+    /// `[inputs, width]`
+    private let downTransposed: PackedMatrix
+
+    /// - Parameters:
+    ///   - modules: Not empty; all with the same inputs.
+    ///   - outputs: Output columns of the joined matrix.
+    public init(
+        _ modules: [TrainableModule], outputs: Int, elementType: ElementType, compute: Compute
+    ) throws {
+        guard let inputs = modules.first?.plan.module.inputs else {
+            throw LoRAError(.tensors, "no module to train")
+        }
+        self.modules = modules
+        var starts: [Int] = []
+        var width = 0
+        for module in modules {
+            starts.append(width)
+            width += PackedUpdate.width(ofRank: module.plan.rank)
+        }
+        self.width = width
+        rankStarts = starts
+        func columns(_ module: TrainableModule) -> Range<Int> {
+            module.columnStart..<module.columnStart + module.plan.module.outputs
+        }
+        func part(_ columns: Range<Int>, _ ranks: Range<Int>) throws -> Part {
+            Part(
+                columns: columns, ranks: ranks,
+                up: try PackedMatrix(
+                    PackedMatrix.Layout(rows: columns.count, columns: ranks.count, elementType)),
+                staging: try Matrix(rows: columns.count, columns: ranks.count))
+        }
+        let isAligned = modules.allSatisfy {
+            let range = columns($0)
+            return range.lowerBound % 32 == 0
+                && (range.upperBound % 32 == 0 || range.upperBound == outputs)
+        }
+        if isAligned {
+            parts = try zip(modules, starts).map { module, start in
+                try part(
+                    columns(module), start..<start + PackedUpdate.width(ofRank: module.plan.rank))
+            }
+        } else {
+            parts = [try part(0..<outputs, 0..<width)]
+        }
+        downStaging = try Matrix(rows: width, columns: inputs)
+        down = try PackedMatrix(
+            PackedMatrix.Layout(rows: width, columns: inputs, elementType))
+        downTransposed = try PackedMatrix(
+            PackedMatrix.Layout(rows: inputs, columns: width, elementType))
+        try repack(compute)
+    }
+
+    /// Makes the packed forms from the parameters.
+    public func repack(_ compute: Compute) throws {
+        for (index, module) in modules.enumerated() {
+            let rank = module.plan.rank
+            let start = rankStarts[index]
+            try compute.copy(module.a, to: downStaging.rows(start..<start + rank))
+            let part = parts[parts.count == 1 ? 0 : index]
+            let rows = module.columnStart - part.columns.lowerBound
+            let ranks = start - part.ranks.lowerBound
+            try compute.combine(
+                module.b, alpha: Float(module.plan.scaling),
+                into: part.staging.rows(rows..<rows + module.plan.module.outputs)
+                    .columns(ranks..<ranks + rank))
+        }
+        for part in parts { try compute.pack([part.staging], into: part.up) }
+        try compute.pack([downStaging], into: down)
+        try compute.transpose(down, into: downTransposed)
+    }
+
+    /// `U = x Aᵀ`; returns the terms that the base product adds.
+    ///
+    /// - Parameters:
+    ///   - x: `[rows, inputs]`
+    ///   - u: `[rows, width]`, kept for the backward pass.
+    public func forward(_ x: Matrix, into u: Matrix, _ compute: Compute) throws -> [LowRankTerm] {
+        try compute.linear(x, down, into: u)
+        return try parts.map {
+            LowRankTerm(
+                rows: 0..<x.rows, firstColumn: $0.columns.lowerBound, u: try u.columns($0.ranks),
+                up: $0.up)
+        }
+    }
+
+    /// `dU = dy (s B)` and `dB += s · dyᵀ U`; returns the term that the input's gradient adds.
+    ///
+    /// - Parameters:
+    ///   - dy: `[rows, outputs]`
+    ///   - u: As `forward` left it.
+    ///   - du: `[rows, width]`, overwritten.
+    public func backward(
+        _ dy: Matrix, u: Matrix, into du: Matrix, _ compute: Compute
+    ) throws -> [LowRankTerm] {
+        for part in parts {
+            try compute.linearBackwardInput(
+                dy.columns(part.columns), part.up, into: du.columns(part.ranks))
+        }
+        for (index, module) in modules.enumerated() {
+            let columns =
+                module.columnStart..<module.columnStart + module.plan.module.outputs
+            let ranks = rankStarts[index]..<rankStarts[index] + module.plan.rank
+            try compute.contract(
+                dy.columns(columns), u.columns(ranks), into: module.bGradient,
+                alpha: Float(module.plan.scaling))
+        }
+        return [LowRankTerm(rows: 0..<dy.rows, u: du, up: downTransposed)]
+    }
+
+    /// `dA += dUᵀ x`.
+    public func accumulateDownGradient(_ x: Matrix, du: Matrix, _ compute: Compute) throws {
+        for (index, module) in modules.enumerated() {
+            let ranks = rankStarts[index]..<rankStarts[index] + module.plan.rank
+            try compute.contract(du.columns(ranks), x, into: module.aGradient)
+        }
+    }
+}

@@ -1,0 +1,145 @@
+import Kernels
+import LoRA
+
+extension TrainingStep {
+    /// Runs all layers; from the lowest adapted one on keeps what the backward pass needs.
+    ///
+    /// - Parameter saving: false for a loss without gradients: the first saved layer is used over and over.
+    func forward(_ batch: LabelledBatch, saving: Bool) throws {
+        let residual = try scratch.residual.rows(0..<batch.tokens.count)
+        try compute.gather(
+            batch.tokens, from: decoder.weights.embedding,
+            scale: Float(decoder.config.embeddingMultiplier), into: residual)
+        for layer in 0..<decoder.config.layerCount {
+            let slot = saving ? max(0, layer - lowestLayer) : 0
+            try forward(layer, batch, residual, saved[slot])
+        }
+    }
+
+    private func forward(
+        _ layer: Int, _ batch: LabelledBatch, _ residual: Matrix, _ saved: SavedLayer
+    ) throws {
+        let config = decoder.config
+        let weights = decoder.weights.layers[layer]
+        let updates = adapterState.layers[layer]
+        let rows = 0..<batch.tokens.count
+        let epsilon = Float(config.normEpsilon)
+
+        try compute.copy(residual, to: saved.attentionInput.rows(rows))
+        let normed = try saved.attentionNormed.rows(rows)
+        try compute.rmsNorm(
+            residual, weight: weights.inputNorm, epsilon: epsilon, into: normed,
+            inverse: saved.attentionInverse.rows(rows))
+        let projected = try saved.queryKeyValue.rows(rows)
+        try compute.linear(
+            normed, weights.queryKeyValue, into: projected,
+            terms: terms(updates.queryKeyValue, normed, saved.u[0], rows))
+        let (query, key, value) = try split(projected)
+        try rotate(projected, layer, batch, inverse: false)
+        let attended = try saved.attended.rows(rows)
+        try compute.spanAttention(
+            q: query, k: key, v: value, spans: batch.spans, headDim: config.headDimension,
+            attentionOptions(layer), into: attended, logSum: saved.logSum.columns(rows))
+        try compute.linear(
+            attended, weights.attentionOutput, into: residual, accumulate: true,
+            terms: terms(updates.attentionOutput, attended, saved.u[1], rows))
+
+        try compute.copy(residual, to: saved.feedForwardInput.rows(rows))
+        let innerNormed = try saved.feedForwardNormed.rows(rows)
+        try compute.rmsNorm(
+            residual, weight: weights.feedForwardNorm, epsilon: epsilon, into: innerNormed,
+            inverse: saved.feedForwardInverse.rows(rows))
+        let gated = try scratch.gated.rows(rows)
+        let gateUp = try saved.gateUp.rows(rows)
+        let gateTerms = try terms(updates.gateUp, innerNormed, saved.u[2], rows)
+        if weights.gateUp.paired {
+            try compute.linearGated(
+                innerNormed, weights.gateUp, .silu, into: gated, saving: gateUp, terms: gateTerms)
+        } else {
+            try compute.linear(innerNormed, weights.gateUp, into: gateUp, terms: gateTerms)
+            let inner = config.intermediateSize
+            try compute.activate(
+                .silu, gate: gateUp.columns(0..<inner), up: gateUp.columns(inner..<2 * inner),
+                into: gated)
+        }
+        try compute.linear(
+            gated, weights.down, into: residual, accumulate: true,
+            terms: terms(updates.down, gated, saved.u[3], rows))
+    }
+
+    private func terms(
+        _ update: TrainableUpdate?, _ x: Matrix, _ u: Matrix?, _ rows: Range<Int>
+    ) throws -> [LowRankTerm] {
+        guard let update else { return [] }
+        // A loss without gradients borrows the first layer's room, which may be narrower.
+        let room =
+            if let u, u.columns >= update.width { u } else { scratch.uGradient }
+        return try update.forward(x, into: room.rows(rows).columns(0..<update.width), compute)
+    }
+
+    func split(_ matrix: Matrix) throws -> (query: Matrix, key: Matrix, value: Matrix) {
+        let query = decoder.config.queryWidth
+        let key = query + decoder.config.keyValueWidth
+        return (
+            try matrix.columns(0..<query), try matrix.columns(query..<key),
+            try matrix.columns(key..<matrix.columns)
+        )
+    }
+
+    /// Turns queries and keys by their positions, or their gradients back.
+    func rotate(
+        _ matrix: Matrix, _ layer: Int, _ batch: LabelledBatch, inverse: Bool
+    ) throws {
+        let turned = try matrix.columns(
+            0..<decoder.config.queryWidth + decoder.config.keyValueWidth)
+        let table = rope.table(layer: layer)
+        try compute.rotate(
+            turned, headDim: decoder.config.headDimension, positions: batch.positions,
+            cosine: table.cosine, sine: table.sine, inverse: inverse, into: turned)
+    }
+
+    func attentionOptions(_ layer: Int) -> AttentionOptions {
+        AttentionOptions(
+            scale: Float(decoder.config.attentionScaling),
+            window: decoder.config.layers[layer].slidingWindow,
+            softCap: Float(decoder.config.attentionSoftCap ?? 0))
+    }
+
+    /// Cross-entropy of the rows with labels; with a scale, puts the residual stream's gradient in place.
+    ///
+    /// - Returns: The sum of the losses, not weighted.
+    func loss(_ batch: LabelledBatch, gradientScale: Float?) throws -> Double {
+        let count = batch.targets.count
+        let residual = try scratch.residual.rows(0..<batch.tokens.count)
+        let labelled = try scratch.labelled.rows(0..<count)
+        let hidden = try scratch.hidden.rows(0..<count)
+        let inverse = try scratch.labelledInverse.rows(0..<count)
+        let losses = try scratch.losses.columns(0..<count)
+        try compute.gather(batch.rows, from: residual, into: labelled)
+        try compute.rmsNorm(
+            labelled, weight: decoder.weights.finalNorm,
+            epsilon: Float(decoder.config.normEpsilon), into: hidden, inverse: inverse)
+        guard let gradientScale else {
+            return try compute.headLoss(
+                hidden, head: decoder.weights.head, labels: batch.targets, losses: losses)
+        }
+        let hiddenGradient = try scratch.normGradient.rows(0..<count)
+        let sum = try compute.headLoss(
+            hidden, head: decoder.weights.head, labels: batch.targets, losses: losses,
+            dHidden: hiddenGradient, scale: gradientScale)
+        try compute.rmsNormBackward(
+            hiddenGradient, x: labelled, weight: decoder.weights.finalNorm, inverse: inverse,
+            into: hiddenGradient)
+        // Rows without a label start with no gradient.
+        let gradient = try scratch.residualGradient.rows(0..<batch.tokens.count)
+        gradient.fill(0)
+        for (index, row) in batch.rows.enumerated() {
+            try hiddenGradient.withFloats(row: index) { source in
+                try gradient.withFloats(row: Int(row)) { target in
+                    _ = target.update(fromContentsOf: source)
+                }
+            }
+        }
+        return sum
+    }
+}

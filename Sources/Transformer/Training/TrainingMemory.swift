@@ -1,0 +1,125 @@
+import Kernels
+import LoRA
+import ModelFiles
+
+/// What the backward pass needs of one layer. M rows; shapes otherwise as in `DecoderWeights`.
+struct SavedLayer {
+    /// Input of the first norm, `[M, D]`, and 1 / rms of each row, `[M, 1]`.
+    let attentionInput: Matrix
+    let attentionInverse: Matrix
+    /// Its output, `[M, D]`.
+    let attentionNormed: Matrix
+    /// Rotated queries and keys, and values, `[M, Q]`.
+    let queryKeyValue: Matrix
+    /// `[M, heads · headDimension]`
+    let attended: Matrix
+    /// `[heads, M]`
+    let logSum: Matrix
+    /// Input of the second norm, `[M, D]`, and 1 / rms of each row.
+    let feedForwardInput: Matrix
+    let feedForwardInverse: Matrix
+    let feedForwardNormed: Matrix
+    /// gate | up before the activation, `[M, 2F]`; the backward pass puts their gradients here.
+    let gateUp: Matrix
+    /// U of the four matrices with updates, `[M, width]`.
+    let u: [Matrix?]
+
+    init(
+        _ config: ModelConfig, rows: Int, _ type: Kernels.ElementType, updateWidths: [Int?]
+    ) throws {
+        let width = config.hiddenSize
+        attentionInput = try Matrix(rows: rows, columns: width, type)
+        attentionInverse = try Matrix(rows: rows, columns: 1)
+        attentionNormed = try Matrix(rows: rows, columns: width, type)
+        queryKeyValue = try Matrix(
+            rows: rows, columns: config.queryWidth + 2 * config.keyValueWidth, type)
+        attended = try Matrix(rows: rows, columns: config.queryWidth, type)
+        logSum = try Matrix(rows: config.headCount, columns: rows)
+        feedForwardInput = try Matrix(rows: rows, columns: width, type)
+        feedForwardInverse = try Matrix(rows: rows, columns: 1)
+        feedForwardNormed = try Matrix(rows: rows, columns: width, type)
+        gateUp = try Matrix(rows: rows, columns: 2 * config.intermediateSize, type)
+        u = try updateWidths.map { try $0.map { try Matrix(rows: rows, columns: $0, type) } }
+    }
+}
+
+/// Matrices that one layer after the other uses.
+struct TrainingScratch {
+    /// Residual stream and its gradient, `[M, D]` float32.
+    let residual: Matrix
+    let residualGradient: Matrix
+    /// The gradient in the type of the products, `[M, D]`.
+    let narrowGradient: Matrix
+    /// Gradient of a norm's output, `[M, D]` float32; hidden states of the rows with labels before that.
+    let normGradient: Matrix
+    /// act(gate) · up, `[M, F]`, and its gradient.
+    let gated: Matrix
+    let gatedGradient: Matrix
+    /// Gradient of attention's output, `[M, heads · headDimension]`.
+    let attendedGradient: Matrix
+    /// Gradient of queries, keys and values, `[M, Q]`.
+    let queryKeyValueGradient: Matrix
+    /// dU, `[M, widest U]`.
+    let uGradient: Matrix
+    /// `[M, D]`: normed hidden states of the rows with labels.
+    let hidden: Matrix
+    /// Residual rows with labels, `[M, D]` float32, and 1 / rms of each.
+    let labelled: Matrix
+    let labelledInverse: Matrix
+    /// `[1, M]`
+    let losses: Matrix
+
+    init(
+        _ config: ModelConfig, rows: Int, _ type: Kernels.ElementType, uWidth: Int
+    ) throws {
+        let width = config.hiddenSize
+        residual = try Matrix(rows: rows, columns: width)
+        residualGradient = try Matrix(rows: rows, columns: width)
+        narrowGradient = try Matrix(rows: rows, columns: width, type)
+        normGradient = try Matrix(rows: rows, columns: width)
+        gated = try Matrix(rows: rows, columns: config.intermediateSize, type)
+        gatedGradient = try Matrix(rows: rows, columns: config.intermediateSize, type)
+        attendedGradient = try Matrix(rows: rows, columns: config.queryWidth, type)
+        queryKeyValueGradient = try Matrix(
+            rows: rows, columns: config.queryWidth + 2 * config.keyValueWidth, type)
+        uGradient = try Matrix(rows: rows, columns: uWidth, type)
+        hidden = try Matrix(rows: rows, columns: width, type)
+        labelled = try Matrix(rows: rows, columns: width)
+        labelledInverse = try Matrix(rows: rows, columns: 1)
+        losses = try Matrix.vector(rows)
+    }
+}
+
+extension TrainingStep {
+    /// Bytes that a training step of this shape keeps, weights of the base left out.
+    ///
+    /// - Parameters:
+    ///   - plans: The adapted modules.
+    ///   - rows: The most tokens of one `accumulate`.
+    ///   - optimizerStates: Float32 copies per parameter beside values and gradients (2 for AdamW).
+    public static func byteCount(
+        config: ModelConfig, plans: [ModulePlan], rows: Int, elementType: Kernels.ElementType,
+        optimizerStates: Int = 2
+    ) -> Int {
+        let element = elementType.byteCount
+        let width = config.hiddenSize
+        let projected = config.queryWidth + 2 * config.keyValueWidth
+        let inner = config.intermediateSize
+        let lowest = plans.compactMap { layerIndex(of: $0.module.path) }.min() ?? 0
+        let uWidth = plans.reduce(0) { $0 + PackedUpdate.width(ofRank: $1.rank) }
+        let perLayer =
+            rows * element * (4 * width + projected + config.queryWidth + 2 * inner)
+            + 4 * rows * (config.headCount + 32)
+        let scratch =
+            rows * element * (2 * width + 2 * inner + projected + config.queryWidth)
+            + 16 * rows * width
+        let parameters = TrainableAdapter.parameterCount(plans)
+        // Values, gradients, optimizer, and the packed forms with their float32 staging.
+        let adapter = parameters * (4 * (2 + optimizerStates) + 3 * element + 4)
+        return perLayer * (config.layerCount - lowest) + scratch + rows * element * uWidth + adapter
+    }
+
+    static func layerIndex(of path: String) -> Int? {
+        path.split(separator: ".").lazy.compactMap { Int($0) }.first
+    }
+}

@@ -1,0 +1,156 @@
+import Kernels
+import LoRA
+import ModelFiles
+
+/// Forward and backward pass of LoRA training over one base model.
+///
+/// Packed documents (spans of rows) go through the decoder with attention inside each span; the gradients
+/// of A and B are added up over any number of `accumulate` calls until `zeroGradients`. Frozen weights get
+/// no gradients, nothing is computed backwards below the lowest adapted matrix, and logits exist only
+/// where labels are, a part of the vocabulary at a time. Products are in the decoder's element type with
+/// float32 sums; residual stream, parameters and gradients are float32.
+///
+/// Not thread-safe: one owner calls it. A `Compute` of its own.
+public final class TrainingStep {
+    /// One tensor of the adapter in the flat buffers.
+    public struct Tensor: Sendable, Equatable {
+        /// As PEFT names it.
+        public let name: String
+        public let shape: [Int]
+        /// Its numbers in `parameters` and `gradients`, row-major.
+        public let range: Range<Int>
+    }
+
+    public let decoder: Decoder
+    public let compute: Compute
+    /// The most tokens of one `accumulate`.
+    public let maximumRows: Int
+
+    let adapterState: TrainableAdapter
+    let scratch: TrainingScratch
+    /// One for each layer from the lowest adapted one on.
+    let saved: [SavedLayer]
+    /// The lowest layer with an update, and the first of its four matrices that has one.
+    let lowestLayer: Int
+    let lowestMatrix: Int
+    let rope: RopeTables
+
+    /// All A and B as one float32 vector `[1, count]`; call `parametersChanged` after writing to it.
+    public var parameters: Matrix { adapterState.parameters }
+    /// Their gradients in the same order.
+    public var gradients: Matrix { adapterState.gradients }
+    /// Which numbers of the flat buffers belong to which tensor.
+    public var tensors: [Tensor] { adapterState.tensors }
+
+    /// - Parameters:
+    ///   - adapter: Where training starts.
+    ///   - maximumRows: The most tokens of one `accumulate`; decides memory (`byteCount`).
+    /// - Throws: `TransformerError.training` naming what cannot be trained; `KernelError.memory`.
+    public init(
+        decoder: Decoder, adapter: Adapter, compute: Compute, maximumRows: Int
+    ) throws {
+        self.decoder = decoder
+        self.compute = compute
+        self.maximumRows = maximumRows
+        let state = try TrainableAdapter(adapter, decoder: decoder, compute: compute)
+        adapterState = state
+        let lowest = state.layers.firstIndex { $0.updates.contains { $0 != nil } } ?? 0
+        lowestLayer = lowest
+        lowestMatrix = state.layers[lowest].updates.firstIndex { $0 != nil } ?? 0
+        let config = decoder.config
+        scratch = try TrainingScratch(
+            config, rows: maximumRows, decoder.elementType, uWidth: state.maximumWidth)
+        saved = try state.layers[lowest...].map {
+            try SavedLayer(
+                config, rows: maximumRows, decoder.elementType,
+                updateWidths: $0.updates.map { $0?.width })
+        }
+        rope = try RopeTables(config, positions: min(config.maximumPositions, maximumRows))
+    }
+
+    /// Adds one packed batch's loss gradients to `gradients`.
+    ///
+    /// - Parameters:
+    ///   - tokens: Documents one after the other.
+    ///   - spanLengths: Tokens of each document; their sum is the number of tokens.
+    ///   - labels: One a token, as Hugging Face aligns them: `labels[i]` is `tokens[i]` where it is
+    ///     trained, negative where not. The row before it in the same span predicts it; the first token
+    ///     of a span is never predicted.
+    ///   - lossWeight: Multiplies every label's gradient; 1 / (labels of the whole accumulated batch).
+    /// - Returns: The sum of the labels' losses (natural logarithm, not weighted) and how many there are.
+    ///   Without labels nothing is computed.
+    /// - Throws: `TransformerError.batch` before anything is computed.
+    @discardableResult
+    public func accumulate(
+        tokens: [Int32], spanLengths: [Int], labels: [Int32], lossWeight: Float
+    ) throws -> (lossSum: Double, labelCount: Int) {
+        let batch = try LabelledBatch(
+            tokens: tokens, spanLengths: spanLengths, labels: labels, limit: maximumRows,
+            positions: rope.positions)
+        if batch.targets.isEmpty { return (0, 0) }
+        try forward(batch, saving: true)
+        let sum = try loss(batch, gradientScale: lossWeight)
+        try backward(batch)
+        return (sum, batch.targets.count)
+    }
+
+    /// The loss of a packed batch without gradients; parameters as in `accumulate`.
+    public func evaluate(
+        tokens: [Int32], spanLengths: [Int], labels: [Int32]
+    ) throws -> (lossSum: Double, labelCount: Int) {
+        let batch = try LabelledBatch(
+            tokens: tokens, spanLengths: spanLengths, labels: labels, limit: maximumRows,
+            positions: rope.positions)
+        if batch.targets.isEmpty { return (0, 0) }
+        try forward(batch, saving: false)
+        return (try loss(batch, gradientScale: nil), batch.targets.count)
+    }
+
+    public func zeroGradients() { gradients.fill(0) }
+
+    /// Makes the packed forms of A and B anew; after an optimizer step or a restored checkpoint.
+    public func parametersChanged() throws { try adapterState.repack(compute) }
+
+    /// The adapter as it is now, to be written or served.
+    public func adapter() -> Adapter { adapterState.snapshot() }
+}
+
+/// A packed batch with its labels moved to the rows that predict them.
+struct LabelledBatch {
+    let tokens: [Int32]
+    let spans: RowSpans
+    let positions: [Int32]
+    /// Rows that predict a label, and the label of each.
+    let rows: [Int32]
+    let targets: [Int32]
+
+    init(
+        tokens: [Int32], spanLengths: [Int], labels: [Int32], limit: Int, positions maximum: Int
+    ) throws {
+        guard tokens.count == labels.count else {
+            throw TransformerError(.batch, "\(labels.count) labels for \(tokens.count) tokens")
+        }
+        guard tokens.count <= limit else {
+            throw TransformerError(
+                .batch, "\(tokens.count) tokens; this step was made for at most \(limit)")
+        }
+        guard spanLengths.allSatisfy({ $0 > 0 && $0 <= maximum }) else {
+            throw TransformerError(.batch, "a span is empty or longer than \(maximum) positions")
+        }
+        spans = try RowSpans(lengths: spanLengths)
+        guard spans.rows == tokens.count else {
+            throw TransformerError(
+                .batch, "spans of \(spans.rows) tokens in all for \(tokens.count) tokens")
+        }
+        self.tokens = tokens
+        positions = spans.positions
+        var rows: [Int32] = []
+        var targets: [Int32] = []
+        for row in 1..<max(tokens.count, 1) where labels[row] >= 0 && positions[row] > 0 {
+            rows.append(Int32(row - 1))
+            targets.append(labels[row])
+        }
+        self.rows = rows
+        self.targets = targets
+    }
+}

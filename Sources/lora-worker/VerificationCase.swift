@@ -1,0 +1,160 @@
+import JSONModel
+import Kernels
+import LinuxSystem
+import LoRA
+import ModelFiles
+import Transformer
+
+/// One reference case: a tiny model, adapters on it, and what transformers and PEFT compute.
+struct VerificationCase {
+    /// What a computation of this type may differ by.
+    struct Tolerances {
+        let logits: Double
+        let loss: Double
+        let gradients: Double
+        let trainingLosses: Double
+        let trained: Double
+        /// Whether greedy tokens must be equal.
+        let exactTokens: Bool
+
+        static func of(_ type: Kernels.ElementType) -> Tolerances {
+            switch type {
+            case .float32:
+                Tolerances(
+                    logits: 1e-4, loss: 1e-4, gradients: 1e-4, trainingLosses: 1e-4, trained: 1e-3,
+                    exactTokens: true)
+            // Rounding weights, activations and adapters to 8 bits: about 2^-8 a product, a dozen in a row.
+            case .bfloat16:
+                Tolerances(
+                    logits: 4e-2, loss: 1e-2, gradients: 8e-2, trainingLosses: 2e-2, trained: 2e-1,
+                    exactTokens: false)
+            }
+        }
+    }
+
+    let folder: String
+    let decoder: Decoder
+    let compute: Compute
+    let report: VerificationReport
+    let expected: SafetensorsFile
+    let tolerances: Tolerances
+    /// `[2, T]`
+    let inputIDs: [[Int32]]
+
+    init(
+        folder: String, elementType: Kernels.ElementType, compute: Compute,
+        report: VerificationReport
+    ) throws {
+        self.folder = folder
+        self.compute = compute
+        self.report = report
+        tolerances = .of(elementType)
+        let config = try ModelConfigReader.read(folder: folder + "/model")
+        let checkpoint = try SafetensorsCheckpoint(folder: folder + "/model")
+        try TensorInventory.check(checkpoint, against: config)
+        decoder = try Decoder(
+            config: config, source: checkpoint, elementType: elementType, compute: compute)
+        expected = try SafetensorsFile(path: folder + "/expected.safetensors")
+        let shape = try expected.require("input_ids").shape
+        guard shape.count == 2, shape[0] > 0, shape[1] > 1 else {
+            throw ModelFileError(
+                .shapeMismatch, file: expected.path, item: "input_ids", "has shape \(shape)")
+        }
+        inputIDs = try Self.rows(expected.integers("input_ids"), columns: shape[1])
+    }
+
+    static func rows(_ values: [Int64], columns: Int) -> [[Int32]] {
+        stride(from: 0, to: values.count, by: columns).map { start in
+            values[start..<start + columns].map { Int32(clamping: $0) }
+        }
+    }
+
+    func run() throws {
+        try checkForward("base", adapter: nil, logits: "logits")
+        let variants = try FilePath.entries(of: folder + "/adapter").sorted()
+        for variant in variants {
+            let adapter = try AdapterFolder.read("\(folder)/adapter/\(variant)", for: decoder)
+            let served = try decoder.serve(adapter, compute: compute)
+            try checkForward(variant, adapter: served, logits: "logits." + variant)
+        }
+        try checkGradients()
+        try checkTraining()
+    }
+
+    // MARK: Forward
+
+    private func checkForward(
+        _ variant: String, adapter: ServedAdapter?, logits name: String
+    ) throws {
+        let length = inputIDs[0].count
+        let pass = try InferencePass(
+            decoder: decoder, compute: compute, maximumRows: inputIDs.count * length,
+            maximumLogitRows: inputIDs.count * length,
+            maximumPositions: min(decoder.config.maximumPositions, length + 32),
+            pageCount: inputIDs.count * PageAllocator.pages(forPositions: length + 32))
+        var computed: [Float] = []
+        var batch = RaggedBatch()
+        var pages: [[Int32]] = []
+        for ids in inputIDs {
+            let own = try takePages(pass, positions: length)
+            batch.append(tokens: ids, startPosition: 0, pages: own, adapter: adapter, logits: .all)
+            pages.append(own)
+        }
+        try pass.run(batch)
+        for span in inputIDs.indices {
+            for row in 0..<length {
+                try pass.logits.withFloats(row: pass.logitRow(span: span, row: row)) {
+                    computed.append(contentsOf: $0)
+                }
+            }
+        }
+        for page in pages.joined() { pass.pages.release(page) }
+        report.compare(
+            "logits \(variant)", computed, try expected.floats(name), tolerance: tolerances.logits)
+        try checkGreedy(variant, adapter, pass)
+    }
+
+    private func takePages(_ pass: InferencePass, positions: Int) throws -> [Int32] {
+        try (0..<PageAllocator.pages(forPositions: positions)).map { _ in
+            guard let page = pass.pages.allocate() else {
+                throw TransformerError(.memory, "no free page of KV memory")
+            }
+            return page
+        }
+    }
+
+    /// Greedy tokens after the first half of each row, one step at a time over the cache.
+    private func checkGreedy(
+        _ variant: String, _ adapter: ServedAdapter?, _ pass: InferencePass
+    ) throws {
+        let name = "greedy." + variant
+        let shape = try expected.require(name).shape
+        let count = shape[1]
+        let half = inputIDs[0].count / 2
+        let pages = try inputIDs.map { _ in try takePages(pass, positions: half + count) }
+        var tokens = inputIDs.map { Array($0[..<half]) }
+        var generated = [[Int64]](repeating: [], count: inputIDs.count)
+        var position = 0
+        for _ in 0..<count {
+            var batch = RaggedBatch()
+            for row in inputIDs.indices {
+                batch.append(
+                    tokens: tokens[row], startPosition: position, pages: pages[row],
+                    adapter: adapter, logits: .last)
+            }
+            try pass.run(batch)
+            position += tokens[0].count
+            for row in inputIDs.indices {
+                let best = try pass.logits.withFloats(row: pass.logitRow(span: row)) { logits in
+                    logits.indices.reduce(0) { logits[$1] > logits[$0] ? $1 : $0 }
+                }
+                generated[row].append(Int64(best))
+                tokens[row] = [Int32(best)]
+            }
+        }
+        for page in pages.joined() { pass.pages.release(page) }
+        report.expectEqual(
+            "greedy \(variant)", generated.flatMap { $0 }, try expected.integers(name),
+            mustAgree: tolerances.exactTokens)
+    }
+}

@@ -1,0 +1,55 @@
+import ArgumentParser
+import Kernels
+import LinuxSystem
+
+/// `lora-worker verify CASE…`: computes reference cases and compares.
+struct VerifyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "verify",
+        abstract: "Compare the engine with reference cases.",
+        discussion: """
+            A case is a folder with model/, adapter/<variant>/, expected.safetensors, train.json and trained/, as \
+            transformers and PEFT computed them. For each tensor the largest difference over the largest expected \
+            value is printed. Exit code 0: all within tolerance; 1: a case is not, or cannot be computed.
+            """)
+
+    enum Precision: String, ExpressibleByArgument, CaseIterable {
+        case float32
+        case bfloat16
+    }
+
+    @Argument(help: ArgumentHelp("Folders of reference cases.", valueName: "case"))
+    var cases: [String]
+
+    @Option(help: "Type of weights and activations: float32 or bfloat16.")
+    var dtype = Precision.float32
+
+    @Option(help: "Compute threads.")
+    var threads = 0
+
+    @Flag(help: "Print every tensor, not only the worst of each group.")
+    var verbose = false
+
+    func run() throws {
+        let count = threads > 0 ? threads : max(1, HostResources.usableCPUs().count)
+        let compute = try Compute(pool: ThreadPool(threads: count))
+        print("\(dtype.rawValue), \(compute.instructionSet.rawValue) kernels, \(count) threads")
+        var failures: [String] = []
+        for path in cases {
+            let report = VerificationReport(name: FilePath.name(of: path), verbose: verbose)
+            do {
+                let verification = try VerificationCase(
+                    folder: path, elementType: dtype == .float32 ? .float32 : .bfloat16,
+                    compute: compute, report: report)
+                try verification.run()
+            } catch {
+                report.refuse("\(error)")
+            }
+            report.finish()
+            if !report.passed { failures.append(report.name) }
+        }
+        if failures.isEmpty { return }
+        print("FAILED: \(failures.joined(separator: ", "))")
+        throw ExitCode(1)
+    }
+}
