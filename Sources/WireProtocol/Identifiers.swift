@@ -46,7 +46,7 @@ public struct WireName: WireText, Comparable {
     }
 
     /// For names written in this module.
-    init(known text: String) { self.text = text }
+    public init(known text: String) { self.text = text }
 
     static func isName(_ bytes: some Collection<UInt8>) -> Bool {
         guard let first = bytes.first, bytes.count <= 64, isAlphanumeric(first) else {
