@@ -15,12 +15,15 @@ public enum Event: Sendable {
     /// Nil: the whole broker; then nothing is dispatched any more and submissions are refused with `DRAINING`.
     case drain(worker: String?, request: RequestID)
     /// Ended jobs past their retention; those that are still needed stay.
-    case prune([JobID])
+    /// Tombstones of jobs with ids older than `tombstonesBefore` (milliseconds since 1970) are forgotten; such ids are `GONE` for good.
+    case prune([JobID], tombstonesBefore: Int64)
 
     // MARK: Batch files
 
     /// A further part of a batch file: offsets of blocks, and the lines that cannot be run.
-    case splitPart(JobID, blocks: [LineBlock], badLines: [BadLine])
+    /// `references`: artifact references that were not in an earlier part.
+    case splitPart(
+        JobID, blocks: [LineBlock], badLines: [BadLine], references: [String])
     /// The file's end. `lines` counts all lines that are not blank, the bad ones too.
     case splitFinished(JobID, lines: Int)
     /// The file cannot be read, or is refused as a whole.

@@ -189,6 +189,8 @@ public struct JobStatus: Sendable, Equatable {
     public var numerics: String?
     public var allowsAnyNumerics: Bool
     public var error: BrokerError?
+    /// For a job of one task: attempts begun so far, over all generations.
+    public var attempts = 0
     /// Nanoseconds at work before the present broker run; counts towards `maximumSeconds`.
     public var workedNanoseconds: Int64 = 0
     /// Sums over the accepted results, by name.
@@ -211,6 +213,8 @@ public struct JobRecord: Sendable, Equatable {
     /// Milliseconds since 1970, for display.
     public var createdAt: Int64
     public var status: JobStatus
+    /// Artifact references that the job names, with what each is bound to once it is.
+    public var bindings: [String: ArtifactKey?] = [:]
 
     public init(submission: Submission, sequence: Int64, createdAt: Int64, status: JobStatus) {
         self.submission = submission

@@ -5,10 +5,13 @@ public enum Mutation: Sendable, Equatable {
     /// The changing part of a job; of several in one commit only the last counts.
     case updateJob(sequence: Int64, JobID, JobStatus)
     case fulfillDependency(jobSequence: Int64, position: Int)
-    /// The reference means this version for this job, for good.
-    case bind(jobSequence: Int64, reference: String, ArtifactKey)
+    /// The job names this reference; with a key: it means this version for this job, for good.
+    case bind(jobSequence: Int64, reference: String, ArtifactKey?)
     /// Deletes the job with all that hangs on it, and remembers its id.
     case pruneJob(sequence: Int64, JobID, digest: Digest, at: Int64)
+
+    /// Forgets pruned ids older than this (milliseconds since 1970, by the id itself).
+    case forgetTombstones(before: Int64)
 
     // Batch files
     case insertLineBlocks(jobSequence: Int64, [LineBlock])

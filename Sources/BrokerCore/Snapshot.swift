@@ -2,12 +2,8 @@
 public struct Snapshot: Sendable, Equatable {
     /// Jobs that have not ended, by sequence.
     public var jobs: [JobRecord] = []
-    /// What the references of these jobs are bound to.
-    public var bindings: [Int64: [String: ArtifactKey]] = [:]
     /// Tasks of these jobs that have been given out at least once and have not ended.
     public var tasks: [TaskRecord] = []
-    /// For unfinished jobs of one task that were retried: attempts begun in earlier generations.
-    public var previousAttempts: [Int64: Int] = [:]
     public var artifacts: [ArtifactRecord] = []
     /// The highest version that each name ever had.
     public var artifactVersions: [String: Int] = [:]
