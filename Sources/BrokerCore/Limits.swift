@@ -27,6 +27,8 @@ public struct Limits: Sendable, Equatable {
     public var dependenciesPerJob = 256
     public var submissionsPerMessage = 1_000
     public var selectorsPerMessage = 10_000
+    /// Requests that wait for the store to look up older jobs.
+    public var parkedRequests = 10_000
     /// Distinct tenants with unfinished jobs.
     public var tenants = 1_000
     /// Bytes of a tenant's name, a label, a kind.

@@ -8,7 +8,7 @@ public enum Mutation: Sendable, Equatable {
     /// The job names this reference; with a key: it means this version for this job, for good.
     case bind(jobSequence: Int64, reference: String, ArtifactKey?)
     /// Deletes the job with all that hangs on it, and remembers its id.
-    case pruneJob(sequence: Int64, JobID, digest: Digest, at: Int64)
+    case pruneJob(JobID, at: Int64)
 
     /// Forgets pruned ids older than this (milliseconds since 1970, by the id itself).
     case forgetTombstones(before: Int64)

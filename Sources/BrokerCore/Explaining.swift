@@ -1,0 +1,153 @@
+extension Core {
+    /// The one thing that this job waits for, or how it ended. Nil if it is not in memory.
+    public func explain(_ id: JobID, at moment: Moment) -> Explanation? {
+        guard let job = jobs[id] else { return nil }
+        var answer = Explanation(
+            job: id, state: job.status.state, code: "", message: "", details: [:])
+        func set(_ code: String, _ message: String, _ details: [String: DetailValue] = [:]) {
+            answer.code = code
+            answer.message = message
+            answer.details = details
+        }
+        let counts = job.status.counts
+        if job.status.state.isFinal {
+            explainEnd(job, set)
+        } else if job.status.isHeld {
+            set("HELD", "it is held; loraq release \(id) lets it go on")
+        } else if counts.total == nil {
+            set("SPLITTING", "its batch file is being checked and split into lines")
+        } else if job.openDependencies > 0 {
+            explainDependency(job, set)
+        } else if counts.leased > 0 {
+            set(
+                "RUNNING", "\(counts.leased) of its tasks are with a worker",
+                ["leased": .integer(Int64(counts.leased)), "workers": .list(holders(of: job))])
+        } else if isBrokerDraining {
+            set("DRAINING", "the broker is draining and gives out nothing more")
+        } else if job.hasReady || job.queue != nil {
+            explainQueue(job, at: moment, set)
+        } else if let suspect = job.tasks.values.first(where: { $0.isSuspect && $0.state == .ready }
+        ) {
+            set(
+                "WAITS_TO_RUN_ALONE",
+                "task \(suspect.id) was in hand when a worker died, and runs alone as soon as a worker is empty"
+            )
+        } else {
+            explainBackoff(job, at: moment, set)
+        }
+        return answer
+    }
+
+    typealias ReasonSetter = (String, String, [String: DetailValue]) -> Void
+
+    private func explainEnd(_ job: LiveJob, _ set: ReasonSetter) {
+        let state = job.status.state.rawValue
+        if let error = job.status.error {
+            set(error.code.rawValue, error.message, error.details)
+        } else {
+            set(state.uppercased(), "it has ended: \(state)", [:])
+        }
+    }
+
+    private func holders(of job: LiveJob) -> [String] {
+        Set(job.tasks.values.filter { $0.state == .leased }.compactMap(\.workerName)).sorted()
+    }
+
+    private func explainDependency(_ job: LiveJob, _ set: ReasonSetter) {
+        let open = job.after.filter { !$0.isFulfilled }
+        guard let first = open.first else { return }
+        let state = jobs[first.job]?.status.state.rawValue ?? "unknown"
+        let more = open.count > 1 ? ", and \(open.count - 1) more" : ""
+        set(
+            "DEPENDENCY", "it waits for job \(first.job) (\(state))\(more)",
+            [
+                "job": .text(first.job.text), "state": .text(state),
+                "jobs": .list(open.map(\.job.text)),
+            ])
+    }
+
+    private func explainBackoff(_ job: LiveJob, at moment: Moment, _ set: ReasonSetter) {
+        let waiting = job.tasks.values.filter { $0.state == .backoff }
+        guard
+            let next = waiting.min(by: { ($0.backoffUntil, $0.index) < ($1.backoffUntil, $1.index) }
+            )
+        else {
+            return set("LOADING", "its next lines are being read", [:])
+        }
+        let wait = max(0, (next.backoffUntil + skipped - moment.monotonic) / 1_000_000)
+        set(
+            "BACKOFF",
+            "\(waiting.count) of its tasks wait before the next try, the first for \(wait) ms more: \(next.backoffReason ?? "after a failure")",
+            [
+                "task": .text(next.id.text), "wait_ms": .integer(wait),
+                "until_ms": .integer(moment.wall + wait), "attempt": .integer(Int64(next.attempt)),
+            ])
+    }
+
+    private func explainQueue(_ job: LiveJob, at moment: Moment, _ set: ReasonSetter) {
+        guard let queue = job.queue else { return explainBackoff(job, at: moment, set) }
+        let lane = queue.lane
+        let kind = job.submission.kind
+        guard mayHaveNumerics(lane.key) else {
+            let error = numericsUnavailable(job)
+            return set(error.code.rawValue, error.message, error.details)
+        }
+        let able = workerList.filter {
+            $0.classes[kind] != nil
+                && (lane.key.numerics == nil || $0.hello.numerics == lane.key.numerics)
+        }
+        if able.isEmpty {
+            return explainNoWorker(job, set)
+        }
+        if !fitsMemory(job) {
+            let need = job.submission.memoryBytes
+            let free = max(0, (limits.memoryBudget ?? 0) - memoryInUse)
+            return set(
+                "MEMORY", "it needs about \(need) bytes of memory; \(free) are free",
+                ["need": .integer(Int64(need)), "free": .integer(Int64(free))])
+        }
+        if !job.hasReady, job.pendingRequest != nil {
+            return set("LOADING", "its next lines are being read", [:])
+        }
+        let ahead = queue.position(job.sequence)
+        let first = ahead > 0 ? queue.jobs[0] : nil
+        var details: [String: DetailValue] = [
+            "ahead": .integer(Int64(ahead)), "workers": .list(able.map(\.instance)),
+        ]
+        if let first {
+            details["behind"] = .text(first.id.text)
+            return set(
+                "QUEUED_BEHIND",
+                "\(ahead) jobs of its tenant and priority are ahead, the first is \(first.id)",
+                details)
+        }
+        if able.contains(where: { $0.isReserved || $0.isAlone }), !able.contains(where: \.isOpen) {
+            return set(
+                "WORKER_RESERVED", "its workers are kept for tasks that must run alone", details)
+        }
+        set(
+            "NO_CREDIT",
+            "\(able.count) worker\(able.count == 1 ? " does" : "s do") this kind, and none has room now",
+            details)
+    }
+
+    private func explainNoWorker(_ job: LiveJob, _ set: ReasonSetter) {
+        let kind = job.submission.kind
+        let configured = plugins.values.filter { plugin in
+            plugin.kinds.contains { $0.name == kind }
+        }.sorted { $0.name < $1.name }
+        let names = configured.map(\.name)
+        if configured.contains(where: { $0.instances > 0 }) {
+            set(
+                "WORKER_NOT_READY", "no worker of \(names.joined(separator: ", ")) is ready yet",
+                ["plugins": .list(names)])
+        } else if configured.isEmpty {
+            set("NO_WORKER_CONFIGURED", "no configured worker does jobs of kind \(kind)", [:])
+        } else {
+            set(
+                "NO_INSTANCES",
+                "\(names.joined(separator: ", ")) is scaled to 0; loraq workers scale NAME N starts some",
+                ["plugins": .list(names)])
+        }
+    }
+}

@@ -1,0 +1,118 @@
+extension Core {
+    private func laneKey(of job: LiveJob) -> LaneKey {
+        LaneKey(
+            kind: job.submission.kind, isLines: job.isLines,
+            numerics: job.status.allowsAnyNumerics ? nil : job.status.numerics)
+    }
+
+    func lane(of job: LiveJob) -> Lane {
+        let key = laneKey(of: job)
+        if let lane = lanes[key] { return lane }
+        let lane = Lane(key: key)
+        lanes[key] = lane
+        return lane
+    }
+
+    /// Puts the job where it belongs: into its lane's queue while it has work to give out or to load, else nowhere.
+    func requeue(_ job: LiveJob) {
+        let hasWork = job.hasReady || (job.isLines && !job.isExhausted)
+        guard job.isRunnable, hasWork else { return dequeue(job) }
+        if let queue = job.queue {
+            if queue.lane.key == laneKey(of: job) {
+                touch(queue)
+                return
+            }
+            dequeue(job)
+        }
+        let lane = lane(of: job)
+        let queue = queue(in: lane, priority: job.submission.priority, job.submission.tenant)
+        queue.jobs.insert(job, at: queue.position(job.sequence))
+        job.queue = queue
+        if queue.tenant.queuedJobs == 0 {
+            // Idleness saves nothing up.
+            let least = tenants.values.lazy.filter { $0.queuedJobs > 0 }.map(\.counter).min()
+            queue.tenant.counter = max(queue.tenant.counter, least ?? 0)
+        }
+        queue.tenant.queuedJobs += 1
+        touch(queue)
+    }
+
+    private func touch(_ queue: ReadyQueue) {
+        needsDispatch = true
+        guard queue.lane.key.isLines, !queue.isDirty else { return }
+        queue.isDirty = true
+        dirtyQueues.append(queue)
+    }
+
+    func dequeue(_ job: LiveJob) {
+        guard let queue = job.queue else { return }
+        let position = queue.position(job.sequence)
+        if position < queue.jobs.count, queue.jobs[position] === job {
+            queue.jobs.remove(at: position)
+        }
+        job.queue = nil
+        queue.tenant.queuedJobs -= 1
+        if queue.jobs.isEmpty {
+            let lane = queue.lane
+            if let place = lane.levels.firstIndex(where: { $0.priority == queue.priority }) {
+                lane.levels[place].queues[queue.tenant.name] = nil
+                if lane.levels[place].queues.isEmpty { lane.levels.remove(at: place) }
+            }
+        } else {
+            touch(queue)
+        }
+    }
+
+    private func queue(in lane: Lane, priority: Int, _ tenantName: String) -> ReadyQueue {
+        let place = lane.levels.firstIndex { $0.priority <= priority } ?? lane.levels.count
+        if place == lane.levels.count || lane.levels[place].priority != priority {
+            lane.levels.insert(Level(priority: priority), at: place)
+        }
+        let level = lane.levels[place]
+        if let queue = level.queues[tenantName] { return queue }
+        let tenant = tenants[tenantName] ?? Tenant(name: tenantName)
+        tenants[tenantName] = tenant
+        let queue = ReadyQueue(lane: lane, priority: priority, tenant: tenant)
+        level.queues[tenantName] = queue
+        return queue
+    }
+}
+
+extension ReadyQueue {
+    /// The job whose task would be given out next: the oldest, of batches the oldest with a line in memory.
+    func candidate(within reach: Int) -> LiveJob? {
+        lane.key.isLines ? jobs.prefix(reach).first { $0.hasReady } : jobs.first
+    }
+}
+
+extension Lane {
+    /// The queue to serve next: highest priority, then the tenant that had least, then the oldest job.
+    func best(reach: Int, fits: (LiveJob) -> Bool) -> (queue: ReadyQueue, job: LiveJob)? {
+        for level in levels {
+            var best: (queue: ReadyQueue, job: LiveJob)?
+            for queue in level.queues.values {
+                guard let job = queue.candidate(within: reach), fits(job) else { continue }
+                if let other = best,
+                    (other.queue.tenant.counter, other.job.sequence)
+                        < (queue.tenant.counter, job.sequence)
+                {
+                    continue
+                }
+                best = (queue, job)
+            }
+            if let best { return best }
+        }
+        return nil
+    }
+
+    /// The queue with the oldest job, whatever its priority.
+    func oldest(reach: Int, fits: (LiveJob) -> Bool) -> (queue: ReadyQueue, job: LiveJob)? {
+        var best: (queue: ReadyQueue, job: LiveJob)?
+        for queue in levels.lazy.flatMap(\.queues.values) {
+            guard let job = queue.candidate(within: reach), fits(job) else { continue }
+            if let other = best, other.job.sequence < job.sequence { continue }
+            best = (queue, job)
+        }
+        return best
+    }
+}
