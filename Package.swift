@@ -115,7 +115,11 @@ let package = Package(
             "Kernels", "ModelFiles", "Tokenization", "ChatTemplate", "LoRA", "Transformer",
             "Datasets",
             "FineTuning", "Generation", "WorkerRuntime",
-        ].map { .testTarget(name: "\($0)Tests", dependencies: [.byName(name: $0)]) } + [
+        ].map {
+            .testTarget(
+                name: "\($0)Tests", dependencies: [.byName(name: $0)],
+                exclude: ["Tokenization", "ChatTemplate"].contains($0) ? ["Fixtures"] : [])
+        } + [
             .testTarget(
                 name: "CommandLineTests",
                 dependencies: ["loraq", "loraqd", "lora-worker"])

@@ -1,0 +1,99 @@
+/// Reading and writing scalars in UTF-8 bytes.
+enum UTF8Text {
+    /// The scalar at `position` of valid UTF-8, and its length in bytes.
+    @inline(__always)
+    static func scalar(in bytes: [UInt8], at position: Int) -> (scalar: UInt32, length: Int) {
+        let first = UInt32(bytes[position])
+        if first < 0x80 { return (first, 1) }
+        let length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4
+        guard position + length <= bytes.count else { return (0xFFFD, bytes.count - position) }
+        var value = first & (0x7F >> UInt32(length))
+        for index in 1..<length { value = value << 6 | UInt32(bytes[position + index] & 0x3F) }
+        return (value, length)
+    }
+
+    /// The scalar that ends before `position`, and its length in bytes.
+    static func scalar(in bytes: [UInt8], before position: Int) -> (scalar: UInt32, length: Int) {
+        var start = position - 1
+        while start > 0, bytes[start] & 0xC0 == 0x80 { start -= 1 }
+        return scalar(in: bytes, at: start)
+    }
+
+    static func append(_ scalar: UInt32, to bytes: inout [UInt8]) {
+        switch scalar {
+        case ..<0x80:
+            bytes.append(UInt8(scalar))
+        case ..<0x800:
+            bytes.append(UInt8(0xC0 | scalar >> 6))
+            bytes.append(UInt8(0x80 | scalar & 0x3F))
+        case ..<0x10000:
+            bytes.append(UInt8(0xE0 | scalar >> 12))
+            bytes.append(UInt8(0x80 | scalar >> 6 & 0x3F))
+            bytes.append(UInt8(0x80 | scalar & 0x3F))
+        default:
+            bytes.append(UInt8(0xF0 | scalar >> 18 & 0x07))
+            bytes.append(UInt8(0x80 | scalar >> 12 & 0x3F))
+            bytes.append(UInt8(0x80 | scalar >> 6 & 0x3F))
+            bytes.append(UInt8(0x80 | scalar & 0x3F))
+        }
+    }
+}
+
+/// Classes of characters as the `tokenizers` library and its regex engines see them.
+enum CharacterClass {
+    /// White_Space, as Rust's `char::is_whitespace`.
+    static func isWhitespace(_ scalar: UInt32) -> Bool {
+        switch scalar {
+        case 0x09...0x0D, 0x20, 0x85, 0xA0, 0x1680, 0x2000...0x200A, 0x2028, 0x2029, 0x202F,
+            0x205F, 0x3000:
+            true
+        default: false
+        }
+    }
+
+    /// General category N, as Rust's `char::is_numeric`.
+    static func isNumeric(_ scalar: UInt32) -> Bool {
+        if scalar < 0x80 { return scalar >= 0x30 && scalar <= 0x39 }
+        switch category(scalar) {
+        case .decimalNumber, .letterNumber, .otherNumber: return true
+        default: return false
+        }
+    }
+
+    /// `\w` of Rust's regex crate: Alphabetic, M, Nd, Pc and Join_Control.
+    static func isWord(_ scalar: UInt32) -> Bool {
+        guard let unicode = Unicode.Scalar(scalar) else { return false }
+        if unicode.properties.isAlphabetic || scalar == 0x200C || scalar == 0x200D { return true }
+        switch unicode.properties.generalCategory {
+        case .decimalNumber, .connectorPunctuation: return true
+        default: return isMark(scalar)
+        }
+    }
+
+    /// General category M.
+    static func isMark(_ scalar: UInt32) -> Bool {
+        switch category(scalar) {
+        case .nonspacingMark, .spacingMark, .enclosingMark: true
+        default: false
+        }
+    }
+
+    /// ASCII punctuation and general category P.
+    static func isPunctuation(_ scalar: UInt32) -> Bool {
+        switch scalar {
+        case 0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E: return true
+        case ..<0x80: return false
+        default: break
+        }
+        switch category(scalar) {
+        case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation,
+            .initialPunctuation, .finalPunctuation, .otherPunctuation:
+            return true
+        default: return false
+        }
+    }
+
+    private static func category(_ scalar: UInt32) -> Unicode.GeneralCategory {
+        Unicode.Scalar(scalar)?.properties.generalCategory ?? .unassigned
+    }
+}
