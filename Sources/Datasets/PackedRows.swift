@@ -1,0 +1,23 @@
+/// Rows laid end to end for the model: attention and positions stay within each span.
+public struct PackedRows: Sendable, Equatable {
+    public var tokens: [Int32] = []
+    /// Where each row begins; the first is 0.
+    public var spanStarts: [Int32] = []
+    /// The token's own id where it is a label, -100 elsewhere.
+    public var labels: [Int32] = []
+    /// Labels that the loss counts.
+    public var labelCount = 0
+
+    public init() {}
+
+    public init(_ examples: some Sequence<TrainingExample>) {
+        for example in examples { append(example) }
+    }
+
+    public mutating func append(_ example: TrainingExample) {
+        spanStarts.append(Int32(tokens.count))
+        tokens += example.tokens
+        labels += example.labels
+        labelCount += example.labelCount
+    }
+}

@@ -1,0 +1,68 @@
+/// A row as the model is trained on it.
+public struct TrainingExample: Sendable, Equatable {
+    /// From 1.
+    public var line: Int
+    public var tokens: [Int32]
+    /// Which tokens are labels, as disjoint ascending ranges of indexes. A label at index 0 is never predicted.
+    public var labelled: [Range<Int>]
+
+    public init(line: Int, tokens: [Int32], labelled: [Range<Int>]) {
+        self.line = line
+        self.tokens = tokens
+        self.labelled = labelled
+    }
+
+    /// Labels that the loss counts: those with a token before them.
+    public var labelCount: Int {
+        labelled.reduce(0) { $0 + $1.count - ($1.contains(0) ? 1 : 0) }
+    }
+
+    /// One number a token: the token's own id where it is a label, -100 elsewhere (Hugging Face's form).
+    public var labels: [Int32] {
+        var result = [Int32](repeating: -100, count: tokens.count)
+        for range in labelled {
+            for index in range { result[index] = tokens[index] }
+        }
+        return result
+    }
+}
+
+/// Which tokens of a conversation are labels.
+public enum TrainedPart: String, Sendable, Equatable, CaseIterable {
+    /// Every assistant message.
+    case assistant
+    /// Every token.
+    case all
+    /// The last assistant message.
+    case last
+}
+
+/// What the making of examples depends on.
+public struct ExampleOptions: Sendable, Equatable {
+    public var trainedPart: TrainedPart
+    /// In `prompt`/`completion` rows of strings, labels only in the completion.
+    public var completionOnly: Bool
+    /// Longest row, in tokens; a longer one is refused, never cut.
+    public var maximumLength: Int
+    /// Every id that ends a generation.
+    public var endTokens: Set<Int32>
+    /// Put after `text` and `completion`.
+    public var endOfText: Int32?
+    /// The token that begins a text, where the model has one.
+    public var beginningOfText: Int32?
+    /// Rows of the embedding matrix; no id may reach it.
+    public var vocabularySize: Int
+
+    public init(
+        trainedPart: TrainedPart = .assistant, completionOnly: Bool = true, maximumLength: Int,
+        endTokens: Set<Int32>, endOfText: Int32?, beginningOfText: Int32? = nil, vocabularySize: Int
+    ) {
+        self.trainedPart = trainedPart
+        self.completionOnly = completionOnly
+        self.maximumLength = maximumLength
+        self.endTokens = endTokens
+        self.endOfText = endOfText
+        self.beginningOfText = beginningOfText
+        self.vocabularySize = vocabularySize
+    }
+}
