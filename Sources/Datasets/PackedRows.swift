@@ -1,8 +1,8 @@
 /// Rows laid end to end for the model: attention and positions stay within each span.
 public struct PackedRows: Sendable, Equatable {
     public var tokens: [Int32] = []
-    /// Where each row begins; the first is 0.
-    public var spanStarts: [Int32] = []
+    /// Tokens of each row, in order.
+    public var spanLengths: [Int] = []
     /// The token's own id where it is a label, -100 elsewhere.
     public var labels: [Int32] = []
     /// Labels that the loss counts.
@@ -15,7 +15,7 @@ public struct PackedRows: Sendable, Equatable {
     }
 
     public mutating func append(_ example: TrainingExample) {
-        spanStarts.append(Int32(tokens.count))
+        spanLengths.append(example.tokens.count)
         tokens += example.tokens
         labels += example.labels
         labelCount += example.labelCount

@@ -15,14 +15,14 @@ public enum JSONFile {
     }
 
     /// A file's whole contents.
-    public static func readBytes(_ path: String) throws -> [UInt8] {
+    public static func readBytes(_ path: String, limit: Int = maximumBytes) throws -> [UInt8] {
         let file: MappedFile
         do { file = try MappedFile(path: path) } catch {
             throw ModelFileError(.unreadable, file: path, "\(error)")
         }
-        guard file.count <= maximumBytes else {
+        guard file.count <= limit else {
             throw ModelFileError(
-                .malformed, file: path, "has \(file.count) bytes, more than \(maximumBytes)")
+                .malformed, file: path, "has \(file.count) bytes, more than \(limit)")
         }
         return file.withUnsafeBytes { [UInt8]($0) }
     }

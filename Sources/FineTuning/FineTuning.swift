@@ -1,1 +1,0 @@
-// FineTuning: see docs/architecture.md
