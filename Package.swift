@@ -118,7 +118,8 @@ let package = Package(
         ].map {
             .testTarget(
                 name: "\($0)Tests", dependencies: [.byName(name: $0)],
-                exclude: ["Tokenization", "ChatTemplate"].contains($0) ? ["Fixtures"] : [])
+                exclude: ["Tokenization", "ChatTemplate", "Transformer"].contains($0)
+                    ? ["Fixtures"] : [])
         } + [
             .testTarget(
                 name: "CommandLineTests",

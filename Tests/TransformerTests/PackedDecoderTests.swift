@@ -1,0 +1,61 @@
+import Foundation
+import Kernels
+import LinuxSystem
+import LoRA
+import ModelFiles
+import Testing
+
+@testable import Transformer
+
+@Suite struct PackedDecoderTests {
+    /// A decoder mapped from a packed file computes the bits of one packed in memory.
+    @Test(arguments: ["even", "odd"], [Kernels.ElementType.float32, .bfloat16])
+    func aPackedFileComputesTheSame(_ name: String, _ type: Kernels.ElementType) throws {
+        let model = try ReferenceModel(name, type)
+        let folder = FileManager.default.temporaryDirectory.path + "/packed-\(UUID().uuidString)"
+        try DurableFile.createDirectories(folder)
+        defer { try? DurableFile.removeTree(folder) }
+        let path = folder + "/packed"
+        try PackedModelWriter.write(
+            config: model.decoder.config,
+            source: SafetensorsCheckpoint(folder: model.folder + "/model"),
+            base: ContentDigest(of: Array("test".utf8)),
+            elementType: type == .float32 ? .float32 : .bfloat16,
+            packer: PanelPacker(compute: model.compute), to: path)
+        let decoder = try Decoder(
+            config: model.decoder.config, packed: PackedModelFile(path: path))
+        #expect(decoder.base == ContentDigest(of: Array("test".utf8)))
+        let pass = try InferencePass(
+            decoder: decoder, compute: model.compute, maximumRows: 64, maximumLogitRows: 64,
+            maximumPositions: 64, pageCount: 4)
+        #expect(
+            try pass.alone(model.ids[0], nil) == model.pass().alone(model.ids[0], nil))
+        for path in ["model.embed_tokens", "lm_head", "model.layers.1.mlp.up_proj"] {
+            #expect(try decoder.baseWeights(of: path) == model.decoder.baseWeights(of: path))
+        }
+    }
+
+    @Test func baseWeightsAreTheCheckpoints() throws {
+        for name in ["even", "odd"] {
+            let model = try ReferenceModel(name)
+            let checkpoint = try SafetensorsCheckpoint(folder: model.folder + "/model")
+            for module in model.decoder.modules
+            where module.kind == .linear || module.kind == .embedding {
+                #expect(
+                    try model.decoder.baseWeights(of: module.path)
+                        == checkpoint.floats(module.path + ".weight"))
+            }
+        }
+    }
+
+    @Test func partsThatAreNotComputedAreNamed() throws {
+        let model = try ReferenceModel("even")
+        var config = model.decoder.config
+        config.queryKeyNorm = .perHead
+        let error = #expect(throws: TransformerError.self) { try DecoderLayout(config) }
+        #expect(error?.code == .unsupported)
+        config = model.decoder.config
+        config.layers[1].rope = nil
+        #expect(throws: TransformerError.self) { try DecoderLayout(config) }
+    }
+}

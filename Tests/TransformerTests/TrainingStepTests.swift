@@ -1,0 +1,223 @@
+import Foundation
+import Kernels
+import LoRA
+import ModelFiles
+import Testing
+
+@testable import Transformer
+
+@Suite struct TrainingStepTests {
+    func step(_ model: ReferenceModel, _ variant: String = "plain", rows: Int = 64) throws
+        -> TrainingStep
+    {
+        try TrainingStep(
+            decoder: model.decoder, adapter: model.adapter(variant), compute: model.compute,
+            maximumRows: rows)
+    }
+
+    func count(_ labels: [[Int32]]) -> Int {
+        labels.reduce(0) { $0 + $1.dropFirst().filter { $0 >= 0 }.count }
+    }
+
+    func gradients(_ step: TrainingStep) -> [String: [Float]] {
+        var result: [String: [Float]] = [:]
+        for tensor in step.tensors {
+            result[tensor.name] = tensor.range.map { step.gradients[0, $0] }
+        }
+        return result
+    }
+
+    @Test(arguments: ["even", "odd"]) func gradientsAreThoseOfPyTorch(_ name: String) throws {
+        let model = try ReferenceModel(name)
+        let step = try step(model)
+        let labels = try model.labels
+        let result = try step.accumulate(
+            tokens: model.ids.flatMap { $0 }, spanLengths: model.ids.map(\.count),
+            labels: labels.flatMap { $0 }, lossWeight: 1 / Float(count(labels)))
+        #expect(result.labelCount == count(labels))
+        let loss = try model.expected.floats("loss")
+        #expect(abs(Float(result.lossSum / Double(result.labelCount)) - loss[0]) <= 1e-4 * loss[0])
+        for (tensor, values) in gradients(step) {
+            let expected = try model.expected.floats("grad." + tensor)
+            #expect(relativeError(values, expected) <= 1e-4, "\(tensor)")
+        }
+    }
+
+    /// Along random directions the loss changes by what the gradient says.
+    @Test(arguments: ["even", "odd"]) func gradientsAreDifferenceQuotients(_ name: String) throws {
+        let model = try ReferenceModel(name)
+        let step = try step(model)
+        let tokens = model.ids.flatMap { $0 }
+        let labels = try model.labels.flatMap { $0 }
+        let lengths = model.ids.map(\.count)
+        try step.accumulate(tokens: tokens, spanLengths: lengths, labels: labels, lossWeight: 1)
+        let gradient = gradients(step)
+        for tensor in step.tensors {
+            let values = try #require(gradient[tensor.name])
+            let start = tensor.range.map { step.parameters[0, $0] }
+            let square = values.reduce(0) { $0 + Double($1) * Double($1) }
+            let size = 3e-2 / square.squareRoot()
+            var losses: [Double] = []
+            for sign in [1.0, -1.0] {
+                for (offset, index) in tensor.range.enumerated() {
+                    step.parameters[0, index] =
+                        start[offset] + Float(sign * size * Double(values[offset]))
+                }
+                try step.parametersChanged()
+                losses.append(
+                    try step.evaluate(tokens: tokens, spanLengths: lengths, labels: labels).lossSum)
+            }
+            for (offset, index) in tensor.range.enumerated() {
+                step.parameters[0, index] = start[offset]
+            }
+            let quotient = (losses[0] - losses[1]) / (2 * size)
+            #expect(abs(quotient / square - 1) <= 2e-2, "\(tensor.name): \(quotient) and \(square)")
+        }
+        try step.parametersChanged()
+    }
+
+    /// Packing rows, or accumulating them one by one, gives the same gradients.
+    @Test(arguments: [Kernels.ElementType.float32, .bfloat16])
+    func packingAndAccumulationAgree(_ type: Kernels.ElementType) throws {
+        let model = try ReferenceModel("even", type)
+        let step = try step(model)
+        let labels = try model.labels
+        try step.accumulate(
+            tokens: model.ids.flatMap { $0 }, spanLengths: model.ids.map(\.count),
+            labels: labels.flatMap { $0 }, lossWeight: 0.5)
+        let packed = gradients(step)
+        step.zeroGradients()
+        for row in model.ids.indices {
+            try step.accumulate(
+                tokens: model.ids[row], spanLengths: [model.ids[row].count], labels: labels[row],
+                lossWeight: 0.5)
+        }
+        for (tensor, values) in gradients(step) {
+            #expect(relativeError(values, try #require(packed[tensor])) <= 1e-5, "\(tensor)")
+        }
+    }
+
+    @Test func theFirstTokenOfASpanIsNeverPredicted() throws {
+        let model = try ReferenceModel("even")
+        let step = try step(model)
+        let ids = model.ids[0]
+        let alone = try step.evaluate(tokens: ids, spanLengths: [ids.count], labels: ids)
+        #expect(alone.labelCount == ids.count - 1)
+        let twice = try step.evaluate(
+            tokens: ids + ids, spanLengths: [ids.count, ids.count], labels: ids + ids)
+        #expect(twice.labelCount == 2 * (ids.count - 1))
+        #expect(abs(twice.lossSum - 2 * alone.lossSum) <= 1e-4 * twice.lossSum)
+    }
+
+    @Test func withoutLabelsNothingHappens() throws {
+        let model = try ReferenceModel("even")
+        let step = try step(model)
+        let ids = model.ids[0]
+        let result = try step.accumulate(
+            tokens: ids, spanLengths: [ids.count],
+            labels: [Int32](repeating: -100, count: ids.count),
+            lossWeight: 1)
+        #expect(result.labelCount == 0)
+        #expect(gradients(step).values.allSatisfy { $0.allSatisfy { $0 == 0 } })
+    }
+
+    @Test func evaluationIsTheTrainingLoss() throws {
+        for variant in ["plain", "some-layers"] {
+            let model = try ReferenceModel("odd")
+            let step = try step(model, variant)
+            let labels = try model.labels.flatMap { $0 }
+            let tokens = model.ids.flatMap { $0 }
+            let lengths = model.ids.map(\.count)
+            let trained = try step.accumulate(
+                tokens: tokens, spanLengths: lengths, labels: labels, lossWeight: 1)
+            let evaluated = try step.evaluate(tokens: tokens, spanLengths: lengths, labels: labels)
+            #expect(trained.lossSum == evaluated.lossSum)
+        }
+    }
+
+    /// Every lowest matrix that the backward pass can end at gives the gradients of the whole pass.
+    @Test(arguments: ["q_proj", "o_proj", "up_proj", "down_proj"])
+    func theBackwardPassMayEndAnywhere(_ target: String) throws {
+        let model = try ReferenceModel("even")
+        var config = LoRAConfig(rank: 4, alpha: 8, targets: .list([target]))
+        config.layers = [1]
+        func filled(_ config: LoRAConfig) throws -> Adapter {
+            var adapter = try Adapter(new: config, for: model.decoder, seed: 1)
+            for index in adapter.modules.indices {
+                let path = adapter.modules[index].plan.module.path
+                if path.contains("layers.1.") && path.hasSuffix(target) {
+                    for element in adapter.modules[index].b.indices {
+                        adapter.modules[index].b[element] = Float(element % 5 - 2) * 0.05
+                    }
+                }
+            }
+            return adapter
+        }
+        var every = config
+        every.targets = .allLinear
+        every.layers = nil
+        let labels = try model.labels.flatMap { $0 }
+        let few = try TrainingStep(
+            decoder: model.decoder, adapter: filled(config), compute: model.compute, maximumRows: 64
+        )
+        let all = try TrainingStep(
+            decoder: model.decoder, adapter: filled(every), compute: model.compute, maximumRows: 64)
+        for step in [few, all] {
+            try step.accumulate(
+                tokens: model.ids.flatMap { $0 }, spanLengths: model.ids.map(\.count),
+                labels: labels, lossWeight: 1)
+        }
+        let wanted = gradients(all)
+        for (tensor, values) in gradients(few) {
+            #expect(relativeError(values, try #require(wanted[tensor])) <= 1e-5, "\(tensor)")
+        }
+    }
+
+    @Test func whatCannotBeTrainedIsNamed() throws {
+        let model = try ReferenceModel("even")
+        for (variant, word) in [
+            ("dora", "use_dora"), ("embedding", "target_modules"),
+            ("head-saved", "modules_to_save"),
+        ] {
+            let error = #expect(throws: TransformerError.self) { try step(model, variant) }
+            #expect(error?.code == .training)
+            #expect(error?.message.contains(word) == true)
+        }
+    }
+
+    @Test func batchesAreChecked() throws {
+        let model = try ReferenceModel("even")
+        let step = try step(model, rows: 8)
+        let nine = [Int32](repeating: 5, count: 9)
+        for (tokens, lengths, labels) in [
+            (nine, [9], nine), (Array(nine[..<4]), [3], Array(nine[..<4])),
+            (Array(nine[..<4]), [4], Array(nine[..<3])),
+            (Array(nine[..<4]), [4, 0], Array(nine[..<4])),
+        ] {
+            #expect(throws: TransformerError.self) {
+                try step.accumulate(
+                    tokens: tokens, spanLengths: lengths, labels: labels, lossWeight: 1)
+            }
+        }
+    }
+
+    @Test func aSnapshotServesAsTrained() throws {
+        let model = try ReferenceModel("odd")
+        let step = try step(model)
+        for index in 0..<step.parameters.columns { step.parameters[0, index] *= 1.5 }
+        try step.parametersChanged()
+        let served = try model.decoder.serve(step.adapter(), compute: model.compute)
+        let pass = try model.pass()
+        let logits = try pass.alone(model.ids[0], served)
+        var loss = 0.0
+        for row in 1..<model.ids[0].count {
+            let line = logits[row - 1]
+            let largest = line.max() ?? 0
+            let sum = line.reduce(0.0) { $0 + Foundation.exp(Double($1 - largest)) }
+            loss += Foundation.log(sum) + Double(largest - line[Int(model.ids[0][row])])
+        }
+        let evaluated = try step.evaluate(
+            tokens: model.ids[0], spanLengths: [model.ids[0].count], labels: model.ids[0])
+        #expect(abs(loss - evaluated.lossSum) <= 1e-5 * loss)
+    }
+}
