@@ -1,1 +1,0 @@
-// LoraqClient: see docs/architecture.md

@@ -1,0 +1,92 @@
+import Glibc
+import JSONModel
+import LinuxSystem
+import WireProtocol
+
+/// What is sent by `SUBMIT`: built by the client, with an id of its own, so that it can be sent again.
+public struct JobRequest: Sendable {
+    public struct Dependency: Sendable, Equatable {
+        public var job: String
+        public var on: String
+        /// `{metric, op, value}`.
+        public var condition: JSONValue?
+
+        public init(job: String, on: String = "success", condition: JSONValue? = nil) {
+            self.job = job
+            self.on = on
+            self.condition = condition
+        }
+
+        var json: JSONValue {
+            var object = JSONObject([(key: "job", value: .string(job)), (key: "on", value: .string(on))])
+            object["if"] = condition
+            return .object(object)
+        }
+    }
+
+    /// Data of the job: uploaded before, or sent along (at most 4 MiB).
+    public enum Input: Sendable {
+        case blob(name: String, digest: ContentDigest)
+        case body(name: String, bytes: [UInt8])
+    }
+
+    public var id: String
+    public var kind: String
+    public var spec: JSONValue
+    public var inputs: [Input] = []
+    public var after: [Dependency] = []
+    public var priority: Int?
+    public var tenant: String?
+    public var label: String?
+    public var maximumSeconds: Int?
+
+    public init(id: String = JobRequest.newID(), kind: String, spec: JSONValue) {
+        self.id = id
+        self.kind = kind
+        self.spec = spec
+    }
+
+    /// A fresh UUIDv7.
+    public static func newID() -> String {
+        var generator = SystemRandomNumberGenerator()
+        return JobID(timestampMs: WallClock.milliseconds(), using: &generator).text
+    }
+
+    var json: JSONValue {
+        var object = JSONObject([
+            (key: "id", value: .string(id)), (key: "kind", value: .string(kind)),
+            (key: "spec", value: spec),
+        ])
+        if !inputs.isEmpty { object["inputs"] = .array(inputs.map(\.json)) }
+        if !after.isEmpty { object["after"] = .array(after.map(\.json)) }
+        object["priority"] = priority.map { .integer(Int64($0)) }
+        object["tenant"] = tenant.map { .string($0) }
+        object["label"] = label.map { .string($0) }
+        object["max_seconds"] = maximumSeconds.map { .integer(Int64($0)) }
+        return .object(object)
+    }
+
+    var bodies: [Message.Body] {
+        inputs.compactMap {
+            if case .body(let name, let bytes) = $0 { Message.Body(name, bytes) } else { nil }
+        }
+    }
+}
+
+extension JobRequest.Input {
+    var json: JSONValue {
+        switch self {
+        case .blob(let name, let digest):
+            .object(["name": .string(name), "blob": .string(digest.text)])
+        case .body(let name, _): .object(["name": .string(name), "body": .string(name)])
+        }
+    }
+}
+
+/// The answer to a submit.
+public struct JobAcceptance: Sendable, Equatable {
+    public let job: String
+    public let state: String
+    /// The same submission had been accepted before.
+    public let duplicate: Bool
+}

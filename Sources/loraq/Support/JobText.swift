@@ -1,0 +1,164 @@
+import JSONModel
+import LoraqClient
+import WireProtocol
+
+/// Jobs in words.
+enum JobText {
+    /// The id's end, which is random and so tells jobs apart; commands take it as a selector.
+    static func shortID(_ id: String) -> String { String(id.suffix(12)) }
+
+    static func title(of job: JobSnapshot) -> String {
+        let name = job.label.map { TextTable.oneLine(String($0.prefix(24))) } ?? shortID(job.id)
+        return "\(job.kind) \(name)"
+    }
+
+    /// How far a job is, in one cell.
+    static func amount(of job: JobSnapshot) -> String {
+        if let progress = job.progress, job.total == 1, !job.isFinal,
+            let done = progress["done"]?.double
+        {
+            let unit = progress["unit"]?.string.map { " \($0)" } ?? ""
+            guard let total = progress["total"]?.double, total > 0 else {
+                return HumanText.significant(done) + unit
+            }
+            return HumanText.fixed(100 * done / total, digits: 0) + "%"
+        }
+        guard let total = job.total else { return "…" }
+        let failed = job.lost > 0 ? ", \(HumanText.count(job.lost)) failed" : ""
+        return "\(HumanText.count(job.finished))/\(HumanText.count(total))\(failed)"
+    }
+
+    static func took(_ job: JobSnapshot, nowMs: Int) -> String {
+        guard let start = job.startedAtMs else { return "" }
+        return HumanText.span(milliseconds: max(0, (job.finishedAtMs ?? nowMs) - start))
+    }
+
+    static func table(
+        _ jobs: [JobSnapshot], nowMs: Int, style: TextStyle, width: Int?
+    ) -> String {
+        let isNarrow = width.map { $0 < 110 } ?? false
+        var table = TextTable([
+            ("JOB", .left), ("KIND", .left), ("STATE", .left), ("DONE", .right), ("AGE", .right),
+            ("TOOK", .right), ("LABEL", .left),
+        ])
+        for job in jobs {
+            table.add([
+                isNarrow ? shortID(job.id) : job.id, job.kind, job.state, amount(of: job),
+                job.createdAtMs.map { HumanText.age(milliseconds: max(0, nowMs - $0)) } ?? "",
+                took(job, nowMs: nowMs), job.label ?? "",
+            ])
+        }
+        return table.rendered(style: style, width: width)
+    }
+
+    /// Everything worth knowing about one job, a field a line.
+    static func detail(_ job: JobSnapshot, nowMs: Int, style: TextStyle) -> String {
+        var lines = FieldLines(style: style)
+        lines.add("job", job.id)
+        lines.add("kind", job.kind)
+        if let label = job.label { lines.add("label", label) }
+        if job.tenant != "default" { lines.add("tenant", job.tenant) }
+        if job.priority != 0 { lines.add("priority", "\(job.priority)") }
+        lines.add("state", style.state(job.state) + times(job, nowMs))
+        lines.add("tasks", counts(job))
+        if let progress = progressText(job) { lines.add("progress", progress) }
+        if let usage = flat(job.usage), !usage.isEmpty { lines.add("usage", usage) }
+        let after = (job.json["after"]?.array ?? []).compactMap { $0["job"]?.string }
+        if !after.isEmpty { lines.add("after", after.joined(separator: ", ")) }
+        if let numerics = job.json["numerics"]?.string { lines.add("numerics", numerics) }
+        if !job.isFinal, let reason = job.reason {
+            lines.add("waits for", reason.message)
+        } else if let reason = job.reason {
+            lines.add("reason", reason.message)
+        }
+        if let error = job.error {
+            lines.add("error", style.red("\(error.code)") + ": \(error.message)")
+            if let hint = error.hint { lines.add("hint", hint) }
+        }
+        if let result = flat(job.result), !result.isEmpty { lines.add("result", result) }
+        return lines.text
+    }
+
+    private static func times(_ job: JobSnapshot, _ nowMs: Int) -> String {
+        var parts: [String] = []
+        if let created = job.createdAtMs {
+            parts.append("submitted \(HumanText.age(milliseconds: max(0, nowMs - created)))")
+        }
+        let took = took(job, nowMs: nowMs)
+        if !took.isEmpty { parts.append((job.isFinal ? "ran " : "runs for ") + took) }
+        return parts.isEmpty ? "" : "  (\(parts.joined(separator: ", ")))"
+    }
+
+    private static func counts(_ job: JobSnapshot) -> String {
+        guard let total = job.total else { return "the file is being read" }
+        var parts = ["\(HumanText.count(total)) in all"]
+        for name in ["ready", "leased", "backoff", "done", "failed", "cancelled", "dead"] {
+            let count = job.count(name)
+            if count > 0 { parts.append("\(HumanText.count(count)) \(name)") }
+        }
+        return parts.joined(separator: ", ") + rate(job)
+    }
+
+    /// Lines per second since the start, of a batch that is at work or through.
+    private static func rate(_ job: JobSnapshot) -> String {
+        guard job.total ?? 0 > 1, let start = job.startedAtMs, let end = job.finishedAtMs,
+            end > start, job.finished > 0
+        else { return "" }
+        let perSecond = Double(job.finished) * 1000 / Double(end - start)
+        return ", " + HumanText.rate(perSecond, unit: "lines")
+    }
+
+    private static func progressText(_ job: JobSnapshot) -> String? {
+        guard !job.isFinal, let progress = job.progress else { return nil }
+        var tracker = JobProgressTracker(title: "")
+        let shown = tracker.update(job, at: .zero)
+        var parts: [String] = []
+        if let done = progress["done"]?.double {
+            let total = progress["total"]?.double.map { "/" + HumanText.significant($0) } ?? ""
+            parts.append("\(HumanText.significant(done))\(total) \(shown.unit)")
+        }
+        return (parts + shown.figures).joined(separator: ", ")
+    }
+
+    /// Numbers and words of an object on one line; nested values only by their size.
+    static func flat(_ value: JSONValue?) -> String? {
+        guard let object = value?.object else { return nil }
+        return object.entries.compactMap { entry -> String? in
+            switch entry.value {
+            case .null: nil
+            case .array(let elements): "\(entry.key) [\(elements.count)]"
+            case .object: "\(entry.key) {…}"
+            default: "\(entry.key) \(scalar(entry.value))"
+            }
+        }.joined(separator: ", ")
+    }
+
+    static func scalar(_ value: JSONValue) -> String {
+        switch value {
+        case .string(let text): TextTable.oneLine(text)
+        case .integer(let number): HumanText.count(Int(number))
+        case .number(let number): HumanText.significant(number)
+        case .bool(let flag): flag ? "yes" : "no"
+        case .null: "-"
+        case .array, .object: value.text()
+        }
+    }
+}
+
+/// `name   value` lines with the values in one column.
+struct FieldLines {
+    private let style: TextStyle
+    private var fields: [(name: String, value: String)] = []
+
+    init(style: TextStyle) { self.style = style }
+
+    mutating func add(_ name: String, _ value: String) { fields.append((name, value)) }
+
+    var text: String {
+        let width = fields.reduce(0) { max($0, $1.name.count) }
+        return fields.map { field in
+            let gap = String(repeating: " ", count: width - field.name.count + 2)
+            return style.dim(field.name) + gap + field.value + "\n"
+        }.joined()
+    }
+}

@@ -1,0 +1,143 @@
+import ArgumentParser
+import JSONModel
+import LoraqClient
+import WireProtocol
+
+/// What every command takes.
+struct CommonOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "The broker's folder (default: $LORAQ_HOME, then ~/.local/share/loraq).",
+            valueName: "folder"))
+    var home: String?
+
+    @Flag(help: "Print one JSON document for machines.")
+    var json = false
+}
+
+/// What all three ways of submitting take.
+struct SubmitOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Start only after this job has succeeded (repeatable; also JOB:finish, or a condition "
+                + "on its result such as 'JOB:eval_loss<0.5').", valueName: "job"))
+    var after: [String] = []
+
+    @Option(help: "From -100 to 100; higher runs first.")
+    var priority: Int?
+
+    @Option(help: "Whose share of the machine this uses.")
+    var tenant: String?
+
+    @Option(help: "A UUIDv7 of your own, so that the command can be repeated without a second job.")
+    var id: String?
+
+    @Option(help: "A name for the job; commands take it in place of the id.")
+    var label: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Stop the job if it runs longer than this.", valueName: "seconds"))
+    var maxSeconds: Int?
+
+    mutating func validate() throws {
+        if let priority, !(-100...100).contains(priority) {
+            throw ValidationError("--priority must be from -100 to 100, not \(priority)")
+        }
+        if let maxSeconds, maxSeconds < 1 {
+            throw ValidationError("--max-seconds must be at least 1, not \(maxSeconds)")
+        }
+        if let tenant, WireName(text: tenant) == nil {
+            throw ValidationError("--tenant must be \(WireName.form), not `\(tenant)`")
+        }
+        if let label, label.isEmpty || label.utf8.count > 200 || label == "last" || label == "all" {
+            throw ValidationError(
+                "--label must have 1 to 200 bytes and not be `last` or `all`, which are selectors")
+        }
+        if let id {
+            guard JobID(text: id.lowercased()) != nil else {
+                throw ValidationError("--id must be a UUIDv7, not `\(id)`")
+            }
+        }
+    }
+
+    /// Puts the options into the request; dependencies are looked up, since they may be selectors.
+    func apply(to request: inout JobRequest, _ session: Session) throws {
+        if let id { request.id = id.lowercased() }
+        request.priority = priority
+        request.tenant = tenant
+        request.label = label
+        request.maximumSeconds = maxSeconds
+        for text in after {
+            let dependency = try DependencyText(text)
+            let job = try session.client.job(dependency.selector)
+            request.after.append(
+                JobRequest.Dependency(
+                    job: job.id, on: dependency.on, condition: dependency.condition))
+        }
+    }
+}
+
+/// `--after`: `JOB`, `JOB:success`, `JOB:finish` or `JOB:METRIC<VALUE`.
+struct DependencyText: Equatable {
+    let selector: String
+    let on: String
+    let condition: JSONValue?
+
+    private static let operators = ["<=", ">=", "==", "!=", "<", ">"]
+
+    init(_ text: String) throws(ToolError) {
+        guard let colon = text.lastIndex(of: ":") else {
+            (selector, on, condition) = (text, "success", nil)
+            return
+        }
+        let before = String(text[..<colon])
+        let rest = String(text[text.index(after: colon)...])
+        if rest == "success" || rest == "finish" {
+            (selector, on, condition) = (before, rest, nil)
+            return
+        }
+        for symbol in Self.operators {
+            let parts = rest.split(separator: symbol, maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2 else { continue }
+            guard WireName(text: String(parts[0])) != nil, let value = Double(parts[1]),
+                value.isFinite
+            else {
+                throw ToolError.usage(
+                    "--after \(text): a condition is METRIC\(symbol)NUMBER",
+                    hint: "for example --after last:eval_loss<0.5 (quote it for the shell)")
+            }
+            selector = before
+            on = "success"
+            condition = .object([
+                "metric": .string(String(parts[0])), "op": .string(symbol), "value": .number(value),
+            ])
+            return
+        }
+        throw ToolError.usage(
+            "--after \(text): after the colon comes success, finish, or a condition like loss<0.5")
+    }
+}
+
+/// How long a wait may take.
+struct WaitOptions: ParsableArguments {
+    @Flag(help: "Wait for the end, with progress on standard error.")
+    var wait = false
+
+    @Option(
+        help: ArgumentHelp(
+            "With --wait: give up waiting after this long (the job goes on; exit code 4).",
+            valueName: "seconds"))
+    var timeout: Double?
+
+    @Flag(name: .shortAndLong, help: "No progress.")
+    var quiet = false
+
+    mutating func validate() throws {
+        if let timeout, !(timeout > 0 && timeout < 1e9) {
+            throw ValidationError("--timeout must be above 0 seconds")
+        }
+    }
+
+    var limit: Duration? { timeout.map { .milliseconds(Int64($0 * 1000)) } }
+}

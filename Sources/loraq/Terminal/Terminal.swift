@@ -1,0 +1,68 @@
+import Foundation
+import Glibc
+
+/// What the process's standard streams are, read once at start.
+struct Terminal: Sendable {
+    let outputIsTerminal: Bool
+    let errorIsTerminal: Bool
+    let inputIsTerminal: Bool
+    let style: TextStyle
+    let errorStyle: TextStyle
+    /// Whether block characters can be shown (a UTF-8 locale).
+    let showsUnicode: Bool
+
+    static let current = Terminal(environment: ProcessInfo.processInfo.environment)
+
+    init(environment: [String: String]) {
+        let dumb = environment["TERM"].map { $0 == "dumb" || $0.isEmpty } ?? true
+        outputIsTerminal = isatty(STDOUT_FILENO) == 1
+        errorIsTerminal = isatty(STDERR_FILENO) == 1 && !dumb
+        inputIsTerminal = isatty(STDIN_FILENO) == 1
+        let noColor = !(environment["NO_COLOR"] ?? "").isEmpty
+        style = outputIsTerminal && !dumb && !noColor ? .colored : .plain
+        errorStyle = errorIsTerminal && !noColor ? .colored : .plain
+        let locale =
+            [environment["LC_ALL"], environment["LC_CTYPE"], environment["LANG"]]
+            .compactMap { $0 }.first { !$0.isEmpty } ?? ""
+        let lowered = locale.lowercased()
+        showsUnicode = lowered.contains("utf-8") || lowered.contains("utf8")
+    }
+
+    /// Columns of the terminal behind `descriptor`; 80 where it does not say.
+    static func width(of descriptor: Int32) -> Int {
+        var size = winsize()
+        guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+        return Int(size.ws_col)
+    }
+
+    /// The width to lay out standard output for, or nil when it is no terminal (nothing is cut then).
+    var outputWidth: Int? { outputIsTerminal ? Terminal.width(of: STDOUT_FILENO) : nil }
+}
+
+/// Whole writes to the standard streams. A closed pipe ends the process by SIGPIPE, as with other tools.
+enum StandardStreams {
+    static func print(_ text: String, terminator: String = "\n") throws {
+        try write(Array((text + terminator).utf8), to: .standardOutput, name: "standard output")
+    }
+
+    static func write(_ bytes: [UInt8]) throws {
+        try write(bytes, to: .standardOutput, name: "standard output")
+    }
+
+    /// A line for the person on standard error; that it cannot be written is no reason to stop.
+    static func note(_ text: String) { writeError(text + "\n") }
+
+    static func writeError(_ text: String) {
+        try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+    }
+
+    private static func write(_ bytes: [UInt8], to handle: FileHandle, name: String) throws {
+        do {
+            try handle.write(contentsOf: Data(bytes))
+        } catch {
+            throw ToolError(
+                .failure, "cannot write to \(name): \(ToolError.reason(error))",
+                hint: "check that the disk is not full; results can be read again from the broker")
+        }
+    }
+}
