@@ -30,7 +30,7 @@ public struct BlobUpload {
     private let report: (UploadProgress) -> Void
 
     public init(
-        client: BrokerClient, policy: RequestPolicy = RequestPolicy(timeout: .seconds(60)),
+        client: BrokerClient, policy: RequestPolicy = .persistent,
         report: @escaping (UploadProgress) -> Void = { _ in }
     ) {
         self.client = client

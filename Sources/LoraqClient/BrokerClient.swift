@@ -28,7 +28,7 @@ public final class BrokerClient {
     // MARK: Jobs
 
     public func submit(
-        _ job: JobRequest, policy: RequestPolicy = .usual
+        _ job: JobRequest, policy: RequestPolicy = .persistent
     ) throws(ClientError) -> JobAcceptance {
         let reply = try connection.request(
             .submit, ["job": job.json], bodies: job.bodies, policy: policy)
@@ -78,7 +78,7 @@ public final class BrokerClient {
         guard jobs.count == 1 else {
             let some = jobs.prefix(5).map(\.id).joined(separator: ", ")
             throw ClientError(
-                .refused(.unknownJob),
+                .refused(.ambiguous),
                 "`\(selector)` names \(jobs.count) jobs, but one is needed: \(some)"
                     + (jobs.count > 5 ? ", …" : ""), hint: "give more of the id")
         }

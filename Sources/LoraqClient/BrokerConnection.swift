@@ -12,17 +12,24 @@ public struct RequestPolicy: Sendable {
     public var mayResend: Bool
     /// Whether to go on waiting where no broker runs (it may be restarting).
     public var waitsForBroker: Bool
+    /// Whether that holds also where none runs when the request is made.
+    public var waitsAtStart: Bool
 
     public init(
-        timeout: Duration = .seconds(30), mayResend: Bool = true, waitsForBroker: Bool = false
+        timeout: Duration = .seconds(30), mayResend: Bool = true, waitsForBroker: Bool = false,
+        waitsAtStart: Bool? = nil
     ) {
         self.timeout = timeout
         self.mayResend = mayResend
         self.waitsForBroker = waitsForBroker
+        self.waitsAtStart = waitsAtStart ?? waitsForBroker
     }
 
     public static let usual = RequestPolicy()
     public static let once = RequestPolicy(mayResend: false)
+    /// For submits: if the broker goes away before it answers, the same id is sent again when it is back.
+    public static let persistent = RequestPolicy(
+        timeout: .seconds(60), waitsForBroker: true, waitsAtStart: false)
 }
 
 /// A client's side of the control socket: one request at a time, on the caller's own thread.
@@ -176,7 +183,7 @@ public final class BrokerConnection {
                     .unreachable, "not allowed to connect to \(connection.endpoint)",
                     hint: "the broker belongs to another user; set LORAQ_HOME or --home to your own")
             case .nobody:
-                guard policy.waitsForBroker, policy.mayResend else {
+                guard policy.waitsAtStart, policy.mayResend else {
                     throw .unreachable(connection.endpoint)
                 }
                 connection.onPresenceChange(false)

@@ -1,1 +1,3 @@
-print("loraq")
+import Glibc
+
+exit(EntryPoint.run(Array(CommandLine.arguments.dropFirst())))

@@ -162,3 +162,10 @@ struct FieldLines {
         }.joined()
     }
 }
+
+extension JobText {
+    static func errorText(_ error: ErrorObject, style: TextStyle) -> String {
+        let hint = error.hint.map { " (\(TextTable.oneLine($0)))" } ?? ""
+        return style.red("\(error.code)") + ": " + TextTable.oneLine(error.message) + hint
+    }
+}

@@ -1,0 +1,150 @@
+import ArgumentParser
+import JSONModel
+import LoraqClient
+
+struct DataCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "data", abstract: "Look at training data.", subcommands: [Check.self])
+
+    struct Check: SessionCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Check a training file: counts, lengths, truncation, duplicates, what is trained.",
+            discussion: """
+                Renders the first rows through the model's template; what is trained on stands out in green, \
+                or between ⟦ and ⟧ without colors. Ends with exit code 5 if rows were refused.
+                """)
+
+        @Argument(help: ArgumentHelp("Training data, JSONL.", valueName: "file")) var file: String
+        @Option(help: "The model to be trained.") var model: String
+        @Option(help: "Show so many rows.") var rows = 3
+        @Option(help: ArgumentHelp("As for finetune.", valueName: "file")) var recipe: String?
+        @Option(
+            name: .customLong("set"), help: ArgumentHelp("As for finetune.", valueName: "name=value"))
+        var settings: [String] = []
+        @Option(help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"))
+        var timeout: Double?
+        @Flag(name: .shortAndLong, help: "No progress.") var quiet = false
+        @OptionGroup var submit: SubmitOptions
+        @OptionGroup var common: CommonOptions
+
+        mutating func validate() throws {
+            if !(0...1000).contains(rows) {
+                throw ValidationError("--rows must be from 0 to 1000, not \(rows)")
+            }
+        }
+
+        func run(_ session: Session) throws {
+            try NameCheck.checkReference(model, what: "--model")
+            let recipe = try Recipe(file: recipe, settings: settings)
+            var waiting = WaitOptions()
+            waiting.wait = true
+            waiting.timeout = timeout
+            waiting.quiet = quiet
+            var submitting = Submitting(session: session, waiting: waiting)
+            submitting.outputIsTaken = true
+            var spec: JSONObject = [
+                "action": "data", "model": .string(model), "rows": .integer(Int64(rows)),
+            ]
+            if !recipe.values.isEmpty { spec["recipe"] = recipe.json }
+            var request = JobRequest(kind: "check", spec: .object(spec))
+            try submit.apply(to: &request, session)
+            request.inputs.append(try submitting.input("data", file: file))
+            guard let job = try submitting.run(request) else { return }
+            guard let result = job.result else { return try submitting.conclude(job) }
+            if session.json {
+                try session.print(json: result)
+            } else {
+                try session.print(
+                    DataReport.text(result, file: file, style: session.style), terminator: "")
+            }
+            try JobWaiter.finish([job])
+            if !(result["refused"]?.array ?? []).isEmpty {
+                throw ExitCode(ExitStatus.someLinesFailed.rawValue)
+            }
+        }
+    }
+}
+
+/// The result of a data check in words.
+enum DataReport {
+    static let shownRefusals = 20
+
+    static func text(_ result: JSONValue, file: String, style: TextStyle) -> String {
+        var lines = FieldLines(style: style)
+        let refused = result["refused"]?.array ?? []
+        lines.add("file", file)
+        lines.add("rows", count(result["rows"]))
+        lines.add("trained", count(result["trained_rows"]))
+        lines.add("refused", count(.integer(Int64(refused.count))))
+        var tokens = count(result["tokens"])
+        if let all = result["tokens"]?.double, let labels = result["label_tokens"]?.double, all > 0 {
+            let share = HumanText.fixed(100 * labels / all, digits: 0)
+            tokens += ", \(HumanText.count(Int(labels))) of them trained (\(share)%)"
+        }
+        lines.add("tokens", tokens)
+        if let lengths = result["lengths"], lengths.object != nil {
+            lines.add(
+                "lengths",
+                "shortest \(count(lengths["min"])), half below \(count(lengths["p50"])), "
+                    + "95% below \(count(lengths["p95"])), longest \(count(lengths["max"]))")
+        }
+        lines.add("truncated", count(result["truncated"]))
+        lines.add("duplicates", count(result["duplicates"]))
+        return lines.text + histogram(result["lengths"], style) + refusals(refused, style)
+            + rendered(result["rendered"]?.array ?? [], style)
+    }
+
+    /// A count that is a number or a list.
+    private static func count(_ value: JSONValue?) -> String {
+        if let list = value?.array { return HumanText.count(list.count) }
+        return value?.integer.map(HumanText.count) ?? "-"
+    }
+
+    /// Bars where the worker counted lengths by bin: `lengths.histogram: [{upto, rows}]`.
+    private static func histogram(_ lengths: JSONValue?, _ style: TextStyle) -> String {
+        let bins = (lengths?["histogram"]?.array ?? []).compactMap { bin -> (Int, Int)? in
+            guard let upTo = bin["upto"]?.integer, let rows = bin["rows"]?.integer else { return nil }
+            return (upTo, rows)
+        }
+        let most = bins.reduce(0) { max($0, $1.1) }
+        guard most > 0 else { return "" }
+        var table = TextTable([("TOKENS", .right), ("ROWS", .right), ("", .left)])
+        for (upTo, rows) in bins {
+            let bar = String(repeating: "#", count: max(rows > 0 ? 1 : 0, rows * 40 / most))
+            table.add(["≤ \(HumanText.count(upTo))", HumanText.count(rows), bar])
+        }
+        return "\n" + table.rendered(style: style)
+    }
+
+    private static func refusals(_ refused: [JSONValue], _ style: TextStyle) -> String {
+        guard !refused.isEmpty else { return "" }
+        var text = "\n" + style.bold("refused rows") + "\n"
+        for row in refused.prefix(shownRefusals) {
+            let line = row["line"]?.integer.map { "line \($0)" } ?? "a line"
+            let code = style.red(TextTable.oneLine(row["code"]?.string ?? "ERROR"))
+            text += "  \(line)  \(code): \(TextTable.oneLine(row["message"]?.string ?? ""))\n"
+        }
+        if refused.count > shownRefusals {
+            text += "  and \(HumanText.count(refused.count - shownRefusals)) more (--json lists all)\n"
+        }
+        return text
+    }
+
+    private static func rendered(_ rows: [JSONValue], _ style: TextStyle) -> String {
+        var text = ""
+        for row in rows {
+            let line = row["line"]?.integer.map { "line \($0)" } ?? "a row"
+            text += "\n" + style.bold(line) + "\n"
+            for span in row["spans"]?.array ?? [] {
+                let piece = Terminal.safe(span["text"]?.string ?? "")
+                if span["trained"]?.bool == true {
+                    text += style.usesEscapes ? style.green(piece) : "⟦\(piece)⟧"
+                } else {
+                    text += piece
+                }
+            }
+            text += "\n"
+        }
+        return text
+    }
+}

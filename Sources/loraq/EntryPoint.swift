@@ -1,0 +1,125 @@
+import ArgumentParser
+import Foundation
+import Glibc
+import JSONModel
+import LoraqClient
+import WireProtocol
+
+/// Parses, runs, and turns whatever was thrown into one message and an exit code.
+enum EntryPoint {
+    static func run(_ arguments: [String]) -> Int32 {
+        Interrupts.install()
+        var wantsJSON = arguments.contains("--json")
+        do {
+            var command = try Loraq.parseAsRoot(hoistingHome(arguments))
+            wantsJSON = (command as? any SessionCommand)?.common.json ?? wantsJSON
+            try command.run()
+            return ExitStatus.success.rawValue
+        } catch {
+            return report(error, asJSON: wantsJSON)
+        }
+    }
+
+    /// Lets `--home` stand before the subcommand too: `loraq --home DIR jobs`.
+    static func hoistingHome(_ arguments: [String]) -> [String] {
+        var rest = arguments[...]
+        guard let first = rest.first else { return arguments }
+        if first == "--home", rest.count >= 3 {
+            let folder = rest[rest.startIndex + 1]
+            rest = rest.dropFirst(2)
+            return insert(["--home", folder], into: Array(rest))
+        }
+        if first.hasPrefix("--home="), rest.count >= 2 {
+            return insert([first], into: Array(rest.dropFirst()))
+        }
+        return arguments
+    }
+
+    /// Puts options after the subcommand's words, before anything that may end the options.
+    private static func insert(_ options: [String], into arguments: [String]) -> [String] {
+        let groups: Set<String> = ["models", "adapters", "data", "workers"]
+        guard let command = arguments.first, !command.hasPrefix("-") else {
+            return arguments + options
+        }
+        let isNested =
+            groups.contains(command) && arguments.count > 1 && !arguments[1].hasPrefix("-")
+        let words = isNested ? 2 : 1
+        return Array(arguments[..<words]) + options + Array(arguments[words...])
+    }
+
+    // MARK: Errors
+
+    static func report(_ error: any Error, asJSON: Bool) -> Int32 {
+        switch error {
+        case let code as ExitCode: return code.rawValue
+        case let error as ToolError:
+            show(error.message, hint: error.hint, status: error.status, answer: nil, asJSON)
+            return error.status.rawValue
+        case let error as ClientError:
+            let status = status(of: error)
+            show(error.message, hint: error.hint, status: status, answer: error.answer, asJSON)
+            return status.rawValue
+        default: return reportParsing(error)
+        }
+    }
+
+    static func status(of error: ClientError) -> ExitStatus {
+        switch error.kind {
+        case .unreachable: .brokerUnreachable
+        case .timeout: .timeout
+        case .interrupted: .interrupted
+        case .badRequest: .usage
+        case .refused, .file, .badAnswer: .failure
+        }
+    }
+
+    private static func show(
+        _ message: String, hint: String?, status: ExitStatus, answer: ErrorObject?, _ asJSON: Bool
+    ) {
+        if asJSON {
+            var object: JSONObject = [
+                "code": .string(answer?.code.rawValue ?? word(for: status)),
+                "class": .string(answer?.class.rawValue ?? "user"), "message": .string(message),
+            ]
+            object["hint"] = hint.map { .string($0) }
+            object["retry_after_ms"] = answer?.retryAfterMs.map { .integer(Int64($0)) }
+            object["details"] = answer?.details
+            StandardStreams.note(JSONValue.object(["error": .object(object)]).text())
+            return
+        }
+        let style = Terminal.current.errorStyle
+        let code = answer.map { " (\($0.code))" } ?? ""
+        StandardStreams.note(style.red("error: ") + TextTable.oneLine(message) + code)
+        if let hint { StandardStreams.note("       " + TextTable.oneLine(hint)) }
+    }
+
+    private static func word(for status: ExitStatus) -> String {
+        switch status {
+        case .brokerUnreachable: "UNREACHABLE"
+        case .timeout: "TIMEOUT"
+        case .interrupted: "INTERRUPTED"
+        case .usage: "USAGE"
+        case .success, .failure, .someLinesFailed: "FAILED"
+        }
+    }
+
+    /// Help, version and completion scripts go to standard output; wrong arguments to standard error.
+    private static func reportParsing(_ error: any Error) -> Int32 {
+        let text = Loraq.fullMessage(for: error)
+        switch Loraq.exitCode(for: error) {
+        case .success:
+            do {
+                try StandardStreams.print(text)
+                return ExitStatus.success.rawValue
+            } catch {
+                return ExitStatus.failure.rawValue
+            }
+        case .validationFailure:
+            StandardStreams.note(text)
+            return ExitStatus.usage.rawValue
+        default:
+            StandardStreams.note(text)
+            return ExitStatus.failure.rawValue
+        }
+    }
+}
