@@ -138,7 +138,7 @@ struct Recipe {
             return "line \(mark.line), column \(mark.column): not YAML: \(problem)"
         case .reader(let problem, _, _, _): return "not YAML: \(problem)"
         case .duplicatedKeysInMapping(let duplicates, let context):
-            let names = duplicates.map { "`\($0.string ?? "?")`" }.joined(separator: ", ")
+            let names = duplicates.map { "`\($0)`" }.joined(separator: ", ")
             return "line \(context.mark.line): given twice: \(names)"
         default: return "not readable as YAML"
         }

@@ -3,6 +3,9 @@ import LinuxSystem
 
 /// Starts a program in a session of its own that outlives this process.
 enum DetachedProcess {
+    /// `POSIX_SPAWN_SETSID` of <spawn.h>, which glibc shows to GNU sources only.
+    private static let newSession: Int32 = 0x80
+
     /// - Parameters:
     ///   - logPath: Receives standard output and error, at its end.
     /// - Returns: The process id.
@@ -16,7 +19,7 @@ enum DetachedProcess {
         posix_spawn_file_actions_addopen(
             &actions, 1, logPath, O_WRONLY | O_CREAT | O_APPEND, 0o600)
         posix_spawn_file_actions_adddup2(&actions, 1, 2)
-        posix_spawn_file_actions_addclosefrom_np(&actions, 3)
+        keepDescriptorsFromChildren()
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
@@ -27,7 +30,7 @@ enum DetachedProcess {
         posix_spawnattr_setsigmask(&attributes, &signals)
         posix_spawnattr_setflags(
             &attributes,
-            Int16(POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK))
+            Int16(newSession | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK))
         var pid: pid_t = 0
         // The copies live until the spawn has returned.
         var words: [UnsafeMutablePointer<CChar>?] = ([executable] + arguments).map { strdup($0) }
@@ -38,6 +41,14 @@ enum DetachedProcess {
             throw SystemError(operation: "start", path: executable, code: result)
         }
         return pid
+    }
+
+    /// Descriptors that this process itself was given (a shell's locks and pipes) stay here too.
+    private static func keepDescriptorsFromChildren() {
+        for name in (try? FilePath.entries(of: "/proc/self/fd")) ?? [] {
+            guard let descriptor = Int32(name), descriptor > 2 else { continue }
+            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        }
     }
 
     /// Whether a process runs: it is there, and no zombie that only waits to be reaped.
