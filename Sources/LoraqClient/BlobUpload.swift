@@ -53,7 +53,8 @@ public struct BlobUpload {
         while !received.complete {
             guard received.count < file.bytes else {
                 throw ClientError(
-                    .badAnswer, "the broker has all \(file.bytes) bytes of \(path), yet asks for more")
+                    .badAnswer,
+                    "the broker has all \(file.bytes) bytes of \(path), yet asks for more")
             }
             report(UploadProgress(phase: .sending, done: received.count, total: file.bytes))
             let piece = try read(handle, path, at: received.count, atMost: Self.pieceBytes)
@@ -61,7 +62,7 @@ public struct BlobUpload {
             let before = received.count
             do {
                 received = try put(file, offset: before, piece: piece)
-            } catch where error.kind == .refused(.digestMismatch) {
+            } catch  where error.kind == .refused(.digestMismatch) {
                 throw Self.changed(path)
             }
             stuck = received.count > before || received.complete ? 0 : stuck + 1

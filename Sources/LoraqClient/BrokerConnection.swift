@@ -14,6 +14,8 @@ public struct RequestPolicy: Sendable {
     public var waitsForBroker: Bool
     /// Whether that holds also where none runs when the request is made.
     public var waitsAtStart: Bool
+    /// How long without an answer before the first resend; doubled each time.
+    public var resendAfter = Duration.seconds(3)
 
     public init(
         timeout: Duration = .seconds(30), mayResend: Bool = true, waitsForBroker: Bool = false,
@@ -51,8 +53,6 @@ public final class BrokerConnection {
 
     /// The longest a wait goes without looking around.
     static let slice = Duration.milliseconds(100)
-    /// How long without an answer before the first resend; doubled each time.
-    static let firstResend = Duration.seconds(3)
 
     public init(
         endpoint: String, context: Context,
@@ -162,7 +162,7 @@ public final class BrokerConnection {
         let deadline: MonotonicTime
         private(set) var isAway = false
         private var silentSlices = 0
-        private var resendInterval = BrokerConnection.firstResend
+        private var resendInterval: Duration
         private var resendAt: MonotonicTime
 
         init(verb: Verb, id: String, policy: RequestPolicy) {
@@ -171,7 +171,8 @@ public final class BrokerConnection {
             self.policy = policy
             let now = MonotonicTime.now()
             deadline = now + policy.timeout
-            resendAt = now + BrokerConnection.firstResend
+            resendInterval = policy.resendAfter
+            resendAt = now + policy.resendAfter
         }
 
         /// Whether the request can be sent now; where nobody listens, gives up or notes it.
@@ -181,7 +182,8 @@ public final class BrokerConnection {
             case .forbidden:
                 throw ClientError(
                     .unreachable, "not allowed to connect to \(connection.endpoint)",
-                    hint: "the broker belongs to another user; set LORAQ_HOME or --home to your own")
+                    hint: "the broker belongs to another user; set LORAQ_HOME or --home to your own"
+                )
             case .nobody:
                 guard policy.waitsAtStart, policy.mayResend else {
                     throw .unreachable(connection.endpoint)

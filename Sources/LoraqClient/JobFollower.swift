@@ -42,7 +42,8 @@ public struct JobFollower {
                 try drainEvents(of: jobs)
                 return snapshots
             }
-            let interval = looks < Self.intervals.count ? Self.intervals[looks] : Self.longestInterval
+            let interval =
+                looks < Self.intervals.count ? Self.intervals[looks] : Self.longestInterval
             looks += 1
             try pause(interval, deadline, jobs, snapshots)
         }

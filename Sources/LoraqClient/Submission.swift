@@ -18,7 +18,9 @@ public struct JobRequest: Sendable {
         }
 
         var json: JSONValue {
-            var object = JSONObject([(key: "job", value: .string(job)), (key: "on", value: .string(on))])
+            var object = JSONObject([
+                (key: "job", value: .string(job)), (key: "on", value: .string(on)),
+            ])
             object["if"] = condition
             return .object(object)
         }

@@ -41,7 +41,9 @@ struct Adapters: ParsableCommand {
             guard FilePath.exists(full + "/adapter_config.json") else {
                 throw ToolError.usage(
                     "\(full) holds no adapter_config.json",
-                    hint: "an adapter is a PEFT folder: adapter_config.json and adapter_model.safetensors")
+                    hint:
+                        "an adapter is a PEFT folder: adapter_config.json and adapter_model.safetensors"
+                )
             }
             var request = JobRequest(
                 kind: "adapter",
@@ -163,7 +165,8 @@ struct ArtifactDownload {
                 FilePath.isDirectory(folder) && (try? FilePath.entries(of: folder))?.isEmpty == true
             guard isEmpty else {
                 throw ToolError.usage(
-                    "\(folder) exists already", hint: "give the name of a folder that is to be made")
+                    "\(folder) exists already", hint: "give the name of a folder that is to be made"
+                )
             }
         }
         let reply = try session.call(.get, ["artifact": .string(reference)])
@@ -194,7 +197,8 @@ struct ArtifactDownload {
             && parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
         guard isPlain, let bytes = json["bytes"]?.integer, bytes >= 0 else {
             throw ToolError(
-                .failure, "the broker names a file that cannot be written: `\(TextTable.oneLine(name))`")
+                .failure,
+                "the broker names a file that cannot be written: `\(TextTable.oneLine(name))`")
         }
         return (name, bytes)
     }
@@ -215,7 +219,8 @@ struct ArtifactDownload {
                 ).body("piece")
                 guard let piece, !piece.isEmpty else {
                     throw ToolError(
-                        .failure, "the broker sent only \(writer.count) of \(size) bytes of \(name)")
+                        .failure, "the broker sent only \(writer.count) of \(size) bytes of \(name)"
+                    )
                 }
                 try writer.append(piece)
             }

@@ -221,7 +221,8 @@ struct Down: SessionCommand {
                 throw ToolError(
                     .timeout,
                     "the broker\(pid.map { " (process \($0))" } ?? "") still runs after \(HumanText.span(seconds: timeout))",
-                    hint: "`loraq workers` shows what is held; its log is \(session.home.brokerLog)")
+                    hint: "`loraq workers` shows what is held; its log is \(session.home.brokerLog)"
+                )
             }
             var progress = JobProgress(title: "stopping", state: "waiting", unit: "s")
             if !draining.isEmpty {

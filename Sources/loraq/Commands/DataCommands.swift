@@ -8,7 +8,8 @@ struct DataCommand: ParsableCommand {
 
     struct Check: SessionCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Check a training file: counts, lengths, truncation, duplicates, what is trained.",
+            abstract:
+                "Check a training file: counts, lengths, truncation, duplicates, what is trained.",
             discussion: """
                 Renders the first rows through the model's template; what is trained on stands out in green, \
                 or between ⟦ and ⟧ without colors. Ends with exit code 5 if rows were refused.
@@ -19,7 +20,8 @@ struct DataCommand: ParsableCommand {
         @Option(help: "Show so many rows.") var rows = 3
         @Option(help: ArgumentHelp("As for finetune.", valueName: "file")) var recipe: String?
         @Option(
-            name: .customLong("set"), help: ArgumentHelp("As for finetune.", valueName: "name=value"))
+            name: .customLong("set"),
+            help: ArgumentHelp("As for finetune.", valueName: "name=value"))
         var settings: [String] = []
         @Option(help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"))
         var timeout: Double?
@@ -35,7 +37,7 @@ struct DataCommand: ParsableCommand {
 
         func run(_ session: Session) throws {
             try NameCheck.checkReference(model, what: "--model")
-            let recipe = try Recipe(file: recipe, settings: settings)
+            let recipe = try RecipeDraft(file: recipe, settings: settings)
             var waiting = WaitOptions()
             waiting.wait = true
             waiting.timeout = timeout
@@ -45,7 +47,7 @@ struct DataCommand: ParsableCommand {
             var spec: JSONObject = [
                 "action": "data", "model": .string(model), "rows": .integer(Int64(rows)),
             ]
-            if !recipe.values.isEmpty { spec["recipe"] = recipe.json }
+            if !recipe.values.isEmpty { spec["recipe"] = try recipe.checked(model: model) }
             var request = JobRequest(kind: "check", spec: .object(spec))
             try submit.apply(to: &request, session)
             request.inputs.append(try submitting.input("data", file: file))
@@ -74,10 +76,14 @@ enum DataReport {
         let refused = result["refused"]?.array ?? []
         lines.add("file", file)
         lines.add("rows", count(result["rows"]))
-        lines.add("trained", count(result["trained_rows"]))
-        lines.add("refused", count(.integer(Int64(refused.count))))
+        let trained = result["trained_rows"] ?? result["usable"]
+        lines.add("trained", count(trained))
+        // The worker lists the first hundred only.
+        let left = (result["rows"]?.integer ?? 0) - (trained?.integer ?? 0)
+        lines.add("refused", HumanText.count(max(refused.count, left)))
         var tokens = count(result["tokens"])
-        if let all = result["tokens"]?.double, let labels = result["label_tokens"]?.double, all > 0 {
+        let labelCount = result["label_tokens"] ?? result["labels"]
+        if let all = result["tokens"]?.double, let labels = labelCount?.double, all > 0 {
             let share = HumanText.fixed(100 * labels / all, digits: 0)
             tokens += ", \(HumanText.count(Int(labels))) of them trained (\(share)%)"
         }
@@ -85,13 +91,14 @@ enum DataReport {
         if let lengths = result["lengths"], lengths.object != nil {
             lines.add(
                 "lengths",
-                "shortest \(count(lengths["min"])), half below \(count(lengths["p50"])), "
+                "shortest \(count(lengths["min"])), half below \(count(lengths["p50"] ?? lengths["median"])), "
                     + "95% below \(count(lengths["p95"])), longest \(count(lengths["max"]))")
         }
         lines.add("truncated", count(result["truncated"]))
         lines.add("duplicates", count(result["duplicates"]))
         return lines.text + histogram(result["lengths"], style) + refusals(refused, style)
-            + rendered(result["rendered"]?.array ?? [], style)
+            + warnings(result)
+            + rendered((result["rendered"] ?? result["shown"])?.array ?? [], style)
     }
 
     /// A count that is a number or a list.
@@ -103,7 +110,9 @@ enum DataReport {
     /// Bars where the worker counted lengths by bin: `lengths.histogram: [{upto, rows}]`.
     private static func histogram(_ lengths: JSONValue?, _ style: TextStyle) -> String {
         let bins = (lengths?["histogram"]?.array ?? []).compactMap { bin -> (Int, Int)? in
-            guard let upTo = bin["upto"]?.integer, let rows = bin["rows"]?.integer else { return nil }
+            guard let upTo = bin["upto"]?.integer, let rows = bin["rows"]?.integer else {
+                return nil
+            }
             return (upTo, rows)
         }
         let most = bins.reduce(0) { max($0, $1.1) }
@@ -125,9 +134,15 @@ enum DataReport {
             text += "  \(line)  \(code): \(TextTable.oneLine(row["message"]?.string ?? ""))\n"
         }
         if refused.count > shownRefusals {
-            text += "  and \(HumanText.count(refused.count - shownRefusals)) more (--json lists all)\n"
+            text +=
+                "  and \(HumanText.count(refused.count - shownRefusals)) more (--json lists all)\n"
         }
         return text
+    }
+
+    private static func warnings(_ result: JSONValue) -> String {
+        (result["warnings"]?.array ?? []).compactMap(\.string)
+            .map { "\nwarning: \(TextTable.oneLine($0))\n" }.joined()
     }
 
     private static func rendered(_ rows: [JSONValue], _ style: TextStyle) -> String {

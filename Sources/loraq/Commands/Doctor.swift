@@ -102,7 +102,8 @@ struct Examination {
         let version = ClientLibraries.messaging
         let parts = version.split(separator: ".").compactMap { Int($0) }
         guard parts.count == 3, (parts[0], parts[1]) >= (4, 3) else {
-            return .fail("libzmq", "version \(version), at least 4.3 is needed", "apt-get install libzmq5")
+            return .fail(
+                "libzmq", "version \(version), at least 4.3 is needed", "apt-get install libzmq5")
         }
         return .ok("libzmq", "version \(version)")
     }
@@ -121,7 +122,9 @@ struct Examination {
         let count = HumanText.plural(cores, "core")
         if words.contains("avx512_bf16") { return .ok("processor", "\(count), AVX-512 with BF16") }
         if words.contains("avx512f") { return .ok("processor", "\(count), AVX-512") }
-        if words.contains("avx2"), words.contains("fma") { return .ok("processor", "\(count), AVX2") }
+        if words.contains("avx2"), words.contains("fma") {
+            return .ok("processor", "\(count), AVX2")
+        }
         if words.contains("asimd") { return .ok("processor", "\(count), NEON") }
         return .warn(
             "processor", "\(count), no vector instructions that are used",
@@ -146,7 +149,8 @@ struct Examination {
         }
         let most = Int(clamping: limit.rlim_max)
         return most < 4096
-            ? .warn("open files", "at most \(most)", "raise it: `ulimit -n 65536` before `loraq up`")
+            ? .warn(
+                "open files", "at most \(most)", "raise it: `ulimit -n 65536` before `loraq up`")
             : .ok("open files", "at most \(most == .max ? "any number" : HumanText.count(most))")
     }
 
@@ -157,7 +161,8 @@ struct Examination {
             return .ok("home", "\(folder) does not exist yet; `loraq up` makes it")
         }
         guard status.st_mode & S_IFMT == S_IFDIR else {
-            return .fail("home", "\(folder) is no folder", "choose another with --home or LORAQ_HOME")
+            return .fail(
+                "home", "\(folder) is no folder", "choose another with --home or LORAQ_HOME")
         }
         guard access(folder, R_OK | W_OK | X_OK) == 0 else {
             return .fail(

@@ -70,7 +70,8 @@ struct Generate: SessionCommand {
         }
         sampling.apply(to: &body)
         let completion = Completion(session: session, timeout: timeout)
-        let answer = try completion.run(body, isChat: !raw, streams: session.terminal.outputIsTerminal)
+        let answer = try completion.run(
+            body, isChat: !raw, streams: session.terminal.outputIsTerminal)
         if session.json { return try session.print(json: answer.line) }
         if !answer.wasStreamed { try session.print(answer.text) }
     }
@@ -177,7 +178,9 @@ final class ChunkPrinter {
     init(write: @escaping (String) -> Void) { self.write = write }
 
     func take(_ event: BrokerEvent) {
-        guard event.type == "chunk", let text = event.json["text"]?.string else { return }
+        guard event.type == "chunk", event.json["choice"]?.integer ?? 0 == 0,
+            let text = event.json["text"]?.string
+        else { return }
         let number = event.json["attempt"]?.integer ?? 1
         if let attempt, number != attempt {
             // Another attempt begins from the start.
@@ -219,7 +222,8 @@ extension Terminal {
 struct Chat: SessionCommand {
     static let configuration = CommandConfiguration(
         abstract: "Talk with a model, with or without an adapter.",
-        discussion: "In the chat: /reset forgets what was said, /system TEXT, /exit or Ctrl-D ends.")
+        discussion: "In the chat: /reset forgets what was said, /system TEXT, /exit or Ctrl-D ends."
+    )
 
     @Argument(help: "M, M:A or M:A@3.") var model: String
     @Option(help: "A system message.") var system: String?
@@ -281,7 +285,10 @@ struct Chat: SessionCommand {
 
 /// What was said so far, and the chat's own commands.
 struct ChatHistory {
-    enum Turn: Equatable { case say, exit, nothing, note(String) }
+    enum Turn: Equatable {
+        case say, exit, nothing
+        case note(String)
+    }
 
     private(set) var messages: [(role: String, content: String)] = []
     private var system: String?

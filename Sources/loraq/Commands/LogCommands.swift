@@ -65,10 +65,12 @@ struct Logs: SessionCommand {
 struct Events: SessionCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show what happened: jobs, tasks, artifacts, workers.",
-        discussion: "Prints the events that are kept; -f goes on with those that come, progress and all.")
+        discussion:
+            "Prints the events that are kept; -f goes on with those that come, progress and all.")
 
     @Option(help: "Only this job's.") var job: String?
-    @Option(help: ArgumentHelp("Only those after this cursor.", valueName: "event")) var after: String?
+    @Option(help: ArgumentHelp("Only those after this cursor.", valueName: "event")) var after:
+        String?
     @Option(name: .shortAndLong, help: "At most so many of those that are kept (the newest).")
     var limit: Int?
     @Flag(name: .shortAndLong, help: "Go on with those that come; Ctrl-C ends.") var follow = false

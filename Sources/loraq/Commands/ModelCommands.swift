@@ -15,7 +15,8 @@ struct Models: ParsableCommand {
         @Argument(help: "The name it gets.") var name: String
         @Argument(help: "A folder with config.json and *.safetensors, or a .gguf file.")
         var path: String
-        @Option(help: "Of the packed matrices: bfloat16 or float32 (default: as the file has them).")
+        @Option(
+            help: "Of the packed matrices: bfloat16 or float32 (default: as the file has them).")
         var dtype: String?
         @Flag(help: "Do not wait until it is ready.") var noWait = false
         @Option(
@@ -92,7 +93,9 @@ enum ModelPath {
             guard FilePath.exists(path + "/config.json") else {
                 throw ToolError.usage(
                     "\(path) holds no config.json",
-                    hint: "a model is a Hugging Face folder (config.json, *.safetensors, tokenizer.json) or a .gguf file")
+                    hint:
+                        "a model is a Hugging Face folder (config.json, *.safetensors, tokenizer.json) or a .gguf file"
+                )
             }
             return
         }

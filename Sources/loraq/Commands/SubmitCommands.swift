@@ -48,8 +48,11 @@ struct Submitting {
             session.note(JobText.errorText(error, style: session.terminal.errorStyle))
         } else if job.state != "succeeded" {
             session.note("the job is \(job.state)\(Wait.remark(job))")
-        } else if let summary {
-            session.note(summary)
+        } else {
+            if let summary { session.note(summary) }
+            for warning in job.result?["warnings"]?.array ?? [] {
+                session.note("warning: " + TextTable.oneLine(warning.string ?? ""))
+            }
         }
         try JobWaiter.finish([job])
     }
@@ -107,12 +110,14 @@ struct Finetune: SessionCommand {
     @Argument(help: ArgumentHelp("Training data, JSONL.", valueName: "train.jsonl"))
     var train: String
     @Option(help: "The adapter's name, unique within its model.") var name: String
-    @Option(name: .customLong("eval"), help: ArgumentHelp("Held-out data, JSONL.", valueName: "file"))
+    @Option(
+        name: .customLong("eval"), help: ArgumentHelp("Held-out data, JSONL.", valueName: "file"))
     var evaluation: String?
     @Option(help: ArgumentHelp("Hyperparameters, YAML.", valueName: "file")) var recipe: String?
     @Option(
         name: .customLong("set"),
-        help: ArgumentHelp("One hyperparameter, over the recipe's (repeatable).", valueName: "name=value"))
+        help: ArgumentHelp(
+            "One hyperparameter, over the recipe's (repeatable).", valueName: "name=value"))
     var settings: [String] = []
     @OptionGroup var submit: SubmitOptions
     @OptionGroup var waiting: WaitOptions
@@ -121,20 +126,22 @@ struct Finetune: SessionCommand {
     func run(_ session: Session) throws {
         try NameCheck.checkReference(model, what: "the model")
         let adapter = try adapterName()
-        let recipe = try Recipe(file: recipe, settings: settings)
+        let recipe = try RecipeDraft(file: recipe, settings: settings)
         try InputFile.check(train, what: "training file")
         if let evaluation { try InputFile.check(evaluation, what: "evaluation file") }
         let submitting = Submitting(session: session, waiting: waiting)
         var request = JobRequest(
             kind: "finetune",
             spec: .object([
-                "model": .string(model), "name": .string(adapter), "recipe": recipe.json,
+                "model": .string(model), "name": .string(adapter),
+                "recipe": try recipe.checked(model: model),
             ]))
         try submit.apply(to: &request, session)
         request.inputs.append(try submitting.input("train", file: train))
         if let evaluation { request.inputs.append(try submitting.input("eval", file: evaluation)) }
         guard let job = try submitting.run(request) else { return }
-        try submitting.conclude(job, summary: FinetuneSummary.text(job, name: "\(model):\(adapter)"))
+        try submitting.conclude(
+            job, summary: FinetuneSummary.text(job, name: "\(model):\(adapter)"))
     }
 
     /// `--name A`; `M:A` is understood where M is the model.
@@ -198,7 +205,8 @@ struct Batch: SessionCommand {
     @Flag(help: "Refuse the file if any line is bad.") var strict = false
     @Option(
         name: .shortAndLong,
-        help: ArgumentHelp("Write the results here when the job has ended (waits).", valueName: "file"))
+        help: ArgumentHelp(
+            "Write the results here when the job has ended (waits).", valueName: "file"))
     var output: String?
     @Option(
         help: ArgumentHelp("Write the lines that failed here (waits).", valueName: "file"))
@@ -253,7 +261,8 @@ struct Batch: SessionCommand {
     }
 
     private func summary(_ job: JobSnapshot) -> String {
-        var text = "\(HumanText.count(job.count("done"))) of \(HumanText.plural(job.total ?? 0, "line"))"
+        var text =
+            "\(HumanText.count(job.count("done"))) of \(HumanText.plural(job.total ?? 0, "line"))"
         text += " answered"
         if let start = job.startedAtMs, let end = job.finishedAtMs, end > start {
             let seconds = Double(end - start) / 1000
@@ -280,7 +289,8 @@ final class SpooledInput {
         path = "\(folder)/loraq-input-\(UUID().uuidString).jsonl"
         let file = try OutputFile(path, replaces: false)
         do {
-            while let piece = try FileHandle.standardInput.read(upToCount: 1 << 20), !piece.isEmpty {
+            while let piece = try FileHandle.standardInput.read(upToCount: 1 << 20), !piece.isEmpty
+            {
                 try file.write([UInt8](piece))
             }
             try file.commit()
@@ -322,10 +332,14 @@ struct Submit: SessionCommand {
 
     @Argument(help: "The kind: infer, finetune, prepare, adapter, check, or a plugin's own.")
     var kind: String
-    @Argument(help: ArgumentHelp("The spec, a JSON object (`-`: standard input).", valueName: "spec.json"))
+    @Argument(
+        help: ArgumentHelp("The spec, a JSON object (`-`: standard input).", valueName: "spec.json")
+    )
     var spec: String
     @Option(
-        help: ArgumentHelp("A file of data under the name the kind gives it (repeatable).", valueName: "name=file"))
+        help: ArgumentHelp(
+            "A file of data under the name the kind gives it (repeatable).", valueName: "name=file")
+    )
     var input: [String] = []
     @OptionGroup var submit: SubmitOptions
     @OptionGroup var waiting: WaitOptions

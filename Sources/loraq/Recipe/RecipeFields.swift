@@ -6,6 +6,9 @@ enum RecipeValueKind: Equatable {
     case boolean
     case text
     case word([String])
+    case booleanOrWord([String])
+    /// A number above 0, or a word.
+    case numberOrWord([String])
     /// A list of module names, a regular expression, or `all-linear` and the like.
     case modules
     /// One layer or a list of layers, from 0.
@@ -19,50 +22,59 @@ struct RecipeField {
     let kind: RecipeValueKind
 }
 
-/// The recipe's fields, by the names of PEFT's `LoraConfig` and TRL's `SFTConfig`; `schemas/v1/recipe.schema.json`
-/// says the same.
+/// The recipe's fields, by the names of PEFT's `LoraConfig` and TRL's `SFTConfig`, with what YAML may say for
+/// each. The names are those of `WireProtocol.Recipe` (a test holds both to it), which has the last word.
 enum RecipeFields {
     static let positive = RecipeValueKind.number(atLeast: 0, inclusive: false, atMost: 1e9)
     static let notNegative = RecipeValueKind.number(atLeast: 0, inclusive: true, atMost: 1e9)
     static let share = RecipeValueKind.number(atLeast: 0, inclusive: true, atMost: 1)
-    static let steps = RecipeValueKind.integer(0...1_000_000_000)
+    static let steps = RecipeValueKind.integer(1...1_000_000_000)
 
     static let all: [RecipeField] = [
+        RecipeField(name: "adapter", kind: .text),
         RecipeField(name: "r", kind: .integer(1...4096)),
         RecipeField(name: "lora_alpha", kind: positive),
-        RecipeField(name: "target_modules", kind: .modules),
-        RecipeField(name: "exclude_modules", kind: .modules),
+        RecipeField(name: "lora_dropout", kind: share),
         RecipeField(name: "use_rslora", kind: .boolean),
         RecipeField(name: "use_dora", kind: .boolean),
-        RecipeField(name: "lora_dropout", kind: share),
+        RecipeField(name: "target_modules", kind: .modules),
+        RecipeField(name: "exclude_modules", kind: .modules),
+        RecipeField(name: "modules_to_save", kind: .modules),
+        RecipeField(name: "layers_to_transform", kind: .layers),
+        RecipeField(name: "layers_pattern", kind: .modules),
         RecipeField(name: "rank_pattern", kind: .pattern(whole: true)),
         RecipeField(name: "alpha_pattern", kind: .pattern(whole: false)),
-        RecipeField(name: "layers_to_transform", kind: .layers),
-        RecipeField(name: "bias", kind: .word(["none"])),
-        RecipeField(name: "init_adapter", kind: .text),
-        RecipeField(name: "learning_rate", kind: notNegative),
+        RecipeField(name: "bias", kind: .word(["none", "all", "lora_only"])),
+        RecipeField(name: "init_lora_weights", kind: .booleanOrWord(["gaussian"])),
+        RecipeField(name: "num_train_epochs", kind: positive),
+        RecipeField(name: "max_steps", kind: steps),
+        RecipeField(name: "per_device_train_batch_size", kind: .integer(1...65_536)),
+        RecipeField(name: "per_device_eval_batch_size", kind: .integer(1...65_536)),
+        RecipeField(name: "gradient_accumulation_steps", kind: .integer(1...65_536)),
+        RecipeField(name: "max_length", kind: .integer(1...10_000_000)),
+        RecipeField(name: "packing", kind: .boolean),
+        RecipeField(name: "shuffle", kind: .boolean),
+        RecipeField(name: "train_on", kind: .word(["assistant", "all", "last"])),
+        RecipeField(name: "assistant_only_loss", kind: .boolean),
+        RecipeField(name: "completion_only_loss", kind: .boolean),
+        RecipeField(name: "optim", kind: .word(["adamw_torch", "adamw"])),
+        RecipeField(name: "learning_rate", kind: .numberOrWord(["auto"])),
         RecipeField(
             name: "lr_scheduler_type",
             kind: .word(["linear", "cosine", "constant", "constant_with_warmup"])),
-        RecipeField(name: "warmup_steps", kind: steps),
+        RecipeField(name: "warmup_steps", kind: .integer(0...1_000_000_000)),
         RecipeField(name: "warmup_ratio", kind: share),
-        RecipeField(name: "num_train_epochs", kind: positive),
-        RecipeField(name: "max_steps", kind: .integer(-1...1_000_000_000)),
-        RecipeField(name: "per_device_train_batch_size", kind: .integer(1...65_536)),
-        RecipeField(name: "gradient_accumulation_steps", kind: .integer(1...65_536)),
-        RecipeField(name: "max_grad_norm", kind: notNegative),
         RecipeField(name: "weight_decay", kind: notNegative),
         RecipeField(name: "adam_beta1", kind: share),
         RecipeField(name: "adam_beta2", kind: share),
-        RecipeField(name: "adam_epsilon", kind: notNegative),
-        RecipeField(name: "max_length", kind: .integer(1...16_777_216)),
-        RecipeField(name: "packing", kind: .boolean),
-        RecipeField(name: "train_on", kind: .word(["assistant", "all", "last"])),
-        RecipeField(name: "shuffle", kind: .boolean),
-        RecipeField(name: "seed", kind: .integer(0...Int.max)),
-        RecipeField(name: "logging_steps", kind: steps),
+        RecipeField(name: "adam_epsilon", kind: positive),
+        RecipeField(name: "max_grad_norm", kind: notNegative),
         RecipeField(name: "eval_steps", kind: steps),
+        RecipeField(name: "logging_steps", kind: steps),
         RecipeField(name: "save_steps", kind: steps),
+        RecipeField(name: "save_total_limit", kind: .integer(1...10_000)),
+        RecipeField(name: "seed", kind: .integer(0...Int.max)),
+        RecipeField(name: "data_seed", kind: .integer(0...Int.max)),
         RecipeField(name: "dtype", kind: .word(["bfloat16", "float32"])),
     ]
 
@@ -89,31 +101,25 @@ enum RecipeFields {
         "eps": "adam_epsilon", "max_seq_length": "max_length", "max_seq_len": "max_length",
         "sequence_len": "max_length", "cutoff_len": "max_length", "seq_length": "max_length",
         "block_size": "max_length", "sample_packing": "packing", "random_seed": "seed",
-        "data_seed": "seed", "torch_dtype": "dtype", "precision": "dtype",
-        "adapter": "init_adapter", "lora_model_dir": "init_adapter",
-        "assistant_only_loss": "train_on", "completion_only_loss": "train_on",
+        "torch_dtype": "dtype", "precision": "dtype",
+        "init_adapter": "adapter", "lora_model_dir": "adapter", "resume_from_adapter": "adapter",
         "train_on_inputs": "train_on",
     ]
 
     /// Names of PEFT, TRL and transformers that are well known but mean nothing here, with the reason.
     static let elsewhere: [String: String] = [
-        "modules_to_save": "fully trained modules are not available; adapters hold LoRA matrices only",
-        "init_lora_weights": "A starts uniform by Kaiming and B zero, as PEFT's default does",
         "fan_in_fan_out": "the layout is taken from the model",
         "task_type": "it is always CAUSAL_LM", "peft_type": "it is always LORA",
         "base_model_name_or_path": "the model is named on the command line",
         "inference_mode": "it says nothing about training",
-        "lora_bias": "biases are not trained", "layers_pattern": "layers are found from the model",
+        "lora_bias": "biases are not trained",
         "output_dir": "the adapter is registered under --name; `loraq adapters export` writes it",
-        "optim": "it is always AdamW in float32",
         "bf16": "set dtype: bfloat16 (the default)", "fp16": "set dtype: bfloat16 or float32",
         "gradient_checkpointing": "the trainer recomputes when memory asks for it",
         "eval_strategy": "set eval_steps, and give a file by --eval",
         "evaluation_strategy": "set eval_steps, and give a file by --eval",
         "save_strategy": "set save_steps", "logging_strategy": "set logging_steps",
-        "save_total_limit": "the newest whole checkpoints are kept",
         "report_to": "read the metrics by `loraq status --json` or `loraq events`",
-        "per_device_eval_batch_size": "the batch size does not change a loss here",
         "neftune_noise_alpha": "NEFTune is not available",
         "dataset_text_field": "the format of each line is recognized from its keys",
         "label_smoothing_factor": "label smoothing is not available",

@@ -1,11 +1,12 @@
 import Foundation
 import JSONModel
+import WireProtocol
 import Yams
 
 /// A fine-tune's hyperparameters: a YAML file, then `--set` on top, each value checked by its field.
 ///
 /// Every fault names the file (or `--set`), the line and the key, before anything is sent.
-struct Recipe {
+struct RecipeDraft {
     private(set) var values: [(name: String, value: JSONValue)] = []
 
     static let maximumBytes = 1 << 20
@@ -16,13 +17,30 @@ struct Recipe {
         for setting in settings { try apply(setting: setting) }
     }
 
+    /// Bare adapter names become references to adapters of the model; then the wire's own rules decide.
+    func checked(model: String) throws(ToolError) -> JSONValue {
+        var draft = self
+        let base = model.prefix { $0 != "@" && $0 != "#" }
+        if let index = draft.values.firstIndex(where: { $0.name == "adapter" }),
+            let name = draft.values[index].value.string, !name.contains(":")
+        {
+            draft.values[index].value = .string("\(base):\(name)")
+        }
+        do throws(WireError) {
+            _ = try Recipe(draft.json)
+        } catch {
+            throw ToolError.usage("recipe: \(error.message)")
+        }
+        return draft.json
+    }
+
     /// As the `recipe` object of a submission, in the order given.
     var json: JSONValue { .object(JSONObject(values.map { (key: $0.name, value: $0.value) })) }
 
     // MARK: Sources
 
     private mutating func read(file: String) throws(ToolError) {
-        let text = try InputFile.smallText(file, limit: Recipe.maximumBytes, what: "recipe")
+        let text = try InputFile.smallText(file, limit: RecipeDraft.maximumBytes, what: "recipe")
         try read(yaml: text, named: file)
     }
 
@@ -32,21 +50,22 @@ struct Recipe {
             root = try Yams.compose(yaml: text)
         } catch {
             throw ToolError.usage(
-                "\(file): \(Recipe.describe(error))",
+                "\(file): \(RecipeDraft.describe(error))",
                 hint: "a recipe is YAML, one `name: value` a line")
         }
         guard let root, root.null == nil || root.mapping != nil else { return }
         guard let mapping = root.mapping else {
             throw ToolError.usage(
                 "\(file): a recipe is a mapping of names to values, this is "
-                    + Recipe.shape(root), hint: "write one `name: value` a line")
+                    + RecipeDraft.shape(root), hint: "write one `name: value` a line")
         }
         var seen: [String: Int] = [:]
         for (keyNode, node) in mapping {
             let line = keyNode.mark?.line ?? 0
             let place = "\(file):\(line)"
             guard let key = keyNode.scalar?.string else {
-                throw ToolError.usage("\(place): a key must be a word, not \(Recipe.shape(keyNode))")
+                throw ToolError.usage(
+                    "\(place): a key must be a word, not \(RecipeDraft.shape(keyNode))")
             }
             if let earlier = seen[key] {
                 throw ToolError.usage("\(place): \(key) was already given in line \(earlier)")
@@ -59,13 +78,14 @@ struct Recipe {
     private mutating func apply(setting: String) throws(ToolError) {
         guard let equals = setting.firstIndex(of: "="), equals != setting.startIndex else {
             throw ToolError.usage(
-                "--set \(setting): expected name=value", hint: "for example --set learning_rate=2e-4")
+                "--set \(setting): expected name=value",
+                hint: "for example --set learning_rate=2e-4")
         }
         let key = String(setting[..<equals])
         let text = String(setting[setting.index(after: equals)...])
         let place = "--set \(setting)"
-        guard let field = try Recipe.knownField(key, place: place) else { return }
-        if case .modules = field.kind, Recipe.isPlainList(text) {
+        guard let field = try RecipeDraft.knownField(key, place: place) else { return }
+        if case .modules = field.kind, RecipeDraft.isPlainList(text) {
             let names = text.split(separator: ",").map { JSONValue.string(String($0)) }
             return store(key, .array(names))
         }
@@ -73,7 +93,7 @@ struct Recipe {
         do {
             node = try Yams.compose(yaml: text)
         } catch {
-            throw ToolError.usage("\(place): \(Recipe.describe(error))")
+            throw ToolError.usage("\(place): \(RecipeDraft.describe(error))")
         }
         try set(key, node ?? Node("", Tag(.null)), place: place)
     }
@@ -90,7 +110,7 @@ struct Recipe {
     // MARK: One field
 
     private mutating func set(_ key: String, _ node: Node, place: String) throws(ToolError) {
-        guard let field = try Recipe.knownField(key, place: place) else { return }
+        guard let field = try RecipeDraft.knownField(key, place: place) else { return }
         let value = try RecipeValueReader(field: field, place: place).read(node)
         store(key, value)
     }
@@ -154,6 +174,15 @@ private struct RecipeValueReader {
         switch field.kind {
         case .integer(let range): return .integer(Int64(try integer(node, in: range)))
         case .number: return try number(node)
+        case .numberOrWord(let words):
+            if let text = node.scalar?.string, words.contains(text) { return .string(text) }
+            guard let text = plain(node), let value = Double(text), value.isFinite, value > 0 else {
+                throw wrong("a number above 0 or \(words.joined(separator: ", "))", node)
+            }
+            return Int64(text).map { .integer($0) } ?? .number(value)
+        case .booleanOrWord(let words):
+            if let text = node.scalar?.string, words.contains(text) { return .string(text) }
+            return .bool(try boolean(node))
         case .boolean: return .bool(try boolean(node))
         case .text: return .string(try text(node, "a text"))
         case .word(let words): return .string(try word(node, words))
@@ -164,7 +193,7 @@ private struct RecipeValueReader {
     }
 
     private func wrong(_ expected: String, _ node: Node) -> ToolError {
-        let got = node.scalar?.string.isEmpty == true ? "nothing" : Recipe.shape(node)
+        let got = node.scalar?.string.isEmpty == true ? "nothing" : RecipeDraft.shape(node)
         return .usage("\(place): `\(field.name)` must be \(expected), not \(got)")
     }
 
@@ -229,7 +258,7 @@ private struct RecipeValueReader {
         guard words.contains(text) else {
             let likely = Suggestion.nearest(to: text, among: words)
             throw ToolError.usage(
-                "\(place): `\(field.name)` must be \(expected), not \(Recipe.shape(node))"
+                "\(place): `\(field.name)` must be \(expected), not \(RecipeDraft.shape(node))"
                     + (likely.map { "; did you mean `\($0)`?" } ?? ""))
         }
         return text

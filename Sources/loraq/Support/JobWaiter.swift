@@ -62,7 +62,9 @@ struct JobWaiter {
         let argument = jobs.count <= 3 ? names : "all"
         return ToolError(
             .interrupted, "interrupted; \(names) \(jobs.count == 1 ? "goes" : "go") on",
-            hint: "come back with `loraq wait \(argument)`, or end it with `loraq cancel \(argument)`")
+            hint:
+                "come back with `loraq wait \(argument)`, or end it with `loraq cancel \(argument)`"
+        )
     }
 
     /// The status that all jobs together stand for.

@@ -98,7 +98,8 @@ struct DependencyText: Equatable {
             return
         }
         for symbol in Self.operators {
-            let parts = rest.split(separator: symbol, maxSplits: 1, omittingEmptySubsequences: false)
+            let parts = rest.split(
+                separator: symbol, maxSplits: 1, omittingEmptySubsequences: false)
             guard parts.count == 2 else { continue }
             guard WireName(text: String(parts[0])) != nil, let value = Double(parts[1]),
                 value.isFinite
