@@ -1,3 +1,4 @@
+import Foundation
 import JSONModel
 import LinuxSystem
 import Synchronization
@@ -69,7 +70,10 @@ private final class FakeBlobStore: Sendable {
         var reports: [UploadProgress] = []
         let upload = BlobUpload(client: client, policy: policy) { progress in
             if change, progress.phase == .sending, progress.done == 0 {
-                try? DurableFile.write(content.reversed(), to: path)
+                // In place: a file that is replaced by another is read to its end as it was.
+                let handle = FileHandle(forWritingAtPath: path)
+                try? handle?.write(contentsOf: content.reversed())
+                try? handle?.close()
             }
             reports.append(progress)
         }

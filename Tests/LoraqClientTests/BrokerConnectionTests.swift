@@ -1,3 +1,4 @@
+import Glibc
 import JSONModel
 import LinuxSystem
 import Synchronization

@@ -14,10 +14,10 @@ struct SamplingOptions: ParsableArguments {
     @Option(help: "Leave out tokens less likely than this share of the likeliest.")
     var minP: Double?
     @Option(help: "Above 1: repeat less.") var repetitionPenalty: Double?
-    @Option(help: "From -2 to 2.") var presencePenalty: Double?
-    @Option(help: "From -2 to 2.") var frequencyPenalty: Double?
+    @Option(parsing: .unconditional, help: "From -2 to 2.") var presencePenalty: Double?
+    @Option(parsing: .unconditional, help: "From -2 to 2.") var frequencyPenalty: Double?
     @Option(help: "The same seed, the same answer.") var seed: Int?
-    @Option(help: "Stop before this text (repeatable).") var stop: [String] = []
+    @Option(parsing: .unconditionalSingleValue, help: "Stop before this text (repeatable).") var stop: [String] = []
 
     func apply(to body: inout JSONObject) {
         body["max_tokens"] = maxTokens.map { .integer(Int64($0)) }
@@ -43,7 +43,7 @@ struct Generate: SessionCommand {
     @Argument(help: "M, M:A or M:A@3.") var model: String
     @Argument(help: "The prompt (`-`: standard input).") var prompt: String
     @Flag(help: "No chat template: continue the text.") var raw = false
-    @Option(help: "A system message before the prompt.") var system: String?
+    @Option(parsing: .unconditional, help: "A system message before the prompt.") var system: String?
     @OptionGroup var sampling: SamplingOptions
     @Option(help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"))
     var timeout: Double?
@@ -226,7 +226,7 @@ struct Chat: SessionCommand {
     )
 
     @Argument(help: "M, M:A or M:A@3.") var model: String
-    @Option(help: "A system message.") var system: String?
+    @Option(parsing: .unconditional, help: "A system message.") var system: String?
     @OptionGroup var sampling: SamplingOptions
     @OptionGroup var common: CommonOptions
 

@@ -23,7 +23,7 @@ struct SubmitOptions: ParsableArguments {
                 + "on its result such as 'JOB:eval_loss<0.5').", valueName: "job"))
     var after: [String] = []
 
-    @Option(help: "From -100 to 100; higher runs first.")
+    @Option(parsing: .unconditional, help: "From -100 to 100; higher runs first.")
     var priority: Int?
 
     @Option(help: "Whose share of the machine this uses.")

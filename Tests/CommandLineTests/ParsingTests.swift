@@ -1,0 +1,95 @@
+import ArgumentParser
+import Testing
+
+@testable import loraq
+
+@Suite struct ParsingTests {
+    private func parse<Command: ParsableCommand>(_ type: Command.Type, _ line: String) throws
+        -> Command
+    {
+        let words = line.split(separator: " ").map(String.init)
+        let command = try Loraq.parseAsRoot(EntryPoint.hoistingHome(words))
+        return try #require(command as? Command)
+    }
+
+    @Test func theCommandsOfTheDesign() throws {
+        let finetune = try parse(
+            Finetune.self,
+            "finetune tiny train.jsonl --name a --eval e.jsonl --recipe r.yaml --set r=8 "
+                + "--set learning_rate=1e-4 --after last --after X:finish --priority -3 --tenant t "
+                + "--label nightly --wait --home /h --json")
+        #expect(finetune.model == "tiny")
+        #expect(finetune.train == "train.jsonl")
+        #expect(finetune.name == "a")
+        #expect(finetune.evaluation == "e.jsonl")
+        #expect(finetune.settings == ["r=8", "learning_rate=1e-4"])
+        #expect(finetune.submit.after == ["last", "X:finish"])
+        #expect(finetune.submit.priority == -3)
+        #expect(finetune.waiting.wait)
+        #expect(finetune.common.home == "/h")
+        #expect(finetune.common.json)
+
+        let batch = try parse(
+            Batch.self, "batch in.jsonl --model tiny:a --strict --wait -o out.jsonl")
+        #expect(batch.model == "tiny:a")
+        #expect(batch.strict)
+        #expect(batch.output == "out.jsonl")
+
+        #expect(try parse(Models.Add.self, "models add tiny ./m --no-wait").noWait)
+        #expect(try parse(Models.Remove.self, "models remove tiny").name == "tiny")
+        #expect(try parse(Adapters.Add.self, "adapters add a ./a --model tiny").model == "tiny")
+        #expect(try parse(Adapters.Export.self, "adapters export tiny:a@2 out").folder == "out")
+        #expect(
+            try parse(Generate.self, "generate tiny hello --temperature 0.5 --stop a --stop b")
+                .sampling.stop == ["a", "b"])
+        #expect(try parse(Chat.self, "chat tiny:a").model == "tiny:a")
+        #expect(
+            try parse(DataCommand.Check.self, "data check t.jsonl --model tiny").file == "t.jsonl")
+        #expect(
+            try parse(Submit.self, "submit mykind spec.json --input data=x").input == ["data=x"])
+        #expect(try parse(Results.self, "results last --ordered -o x").ordered)
+        #expect(try parse(Status.self, "status").jobs == ["last"])
+        #expect(try parse(Wait.self, "wait a b --timeout 3").jobs == ["a", "b"])
+        #expect(try parse(Cancel.self, "cancel all").jobs == ["all"])
+        #expect(try parse(Logs.self, "logs -f").follow)
+        #expect(try parse(Workers.Scale.self, "workers scale lora 3").instances == 3)
+        #expect(try parse(Workers.Drain.self, "workers drain lora-1").instance == "lora-1")
+        #expect(try parse(Workers.List.self, "workers").common.json == false)
+        for name in ["up", "down", "ping", "doctor", "jobs", "errors", "explain", "events"] {
+            #expect(throws: Never.self) { try Loraq.parseAsRoot([name]) }
+        }
+        for name in ["retry x", "hold x", "release x"] {
+            #expect(throws: Never.self) {
+                try Loraq.parseAsRoot(name.split(separator: " ").map(String.init))
+            }
+        }
+    }
+
+    @Test func homeMayStandBeforeTheSubcommand() throws {
+        #expect(try parse(Jobs.self, "--home /h jobs").common.home == "/h")
+        #expect(try parse(Jobs.self, "--home=/h jobs --all").common.home == "/h")
+        #expect(try parse(Models.List.self, "--home /h models list").common.home == "/h")
+        #expect(try parse(Models.List.self, "--home /h models").common.home == "/h")
+    }
+
+    @Test(arguments: [
+        "finetune tiny train.jsonl", "batch", "frobnicate", "jobs --state sleeping",
+        "jobs --limit 0", "wait --timeout 0", "retry x --numerics all", "logs a --worker b",
+        "workers scale lora -1", "models add tiny", "generate tiny x --raw --system y",
+        "batch in --priority 101", "batch in --id 123", "batch in --label last",
+        "batch in --tenant a/b",
+    ])
+    func wrongArgumentsAreUsageErrors(line: String) {
+        do {
+            _ = try Loraq.parseAsRoot(line.split(separator: " ").map(String.init))
+            Issue.record("accepted: \(line)")
+        } catch {
+            #expect(Loraq.exitCode(for: error) == .validationFailure)
+        }
+    }
+
+    @Test func helpNamesTheExitCodes() {
+        let help = Loraq.helpMessage(columns: 100)
+        for status in ExitStatus.allCases { #expect(help.contains(status.explanation)) }
+    }
+}
