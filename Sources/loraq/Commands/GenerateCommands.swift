@@ -17,7 +17,8 @@ struct SamplingOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: "From -2 to 2.") var presencePenalty: Double?
     @Option(parsing: .unconditional, help: "From -2 to 2.") var frequencyPenalty: Double?
     @Option(help: "The same seed, the same answer.") var seed: Int?
-    @Option(parsing: .unconditionalSingleValue, help: "Stop before this text (repeatable).") var stop: [String] = []
+    @Option(parsing: .unconditionalSingleValue, help: "Stop before this text (repeatable).")
+    var stop: [String] = []
 
     func apply(to body: inout JSONObject) {
         body["max_tokens"] = maxTokens.map { .integer(Int64($0)) }
@@ -43,7 +44,8 @@ struct Generate: SessionCommand {
     @Argument(help: "M, M:A or M:A@3.") var model: String
     @Argument(help: "The prompt (`-`: standard input).") var prompt: String
     @Flag(help: "No chat template: continue the text.") var raw = false
-    @Option(parsing: .unconditional, help: "A system message before the prompt.") var system: String?
+    @Option(parsing: .unconditional, help: "A system message before the prompt.") var system:
+        String?
     @OptionGroup var sampling: SamplingOptions
     @Option(help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"))
     var timeout: Double?
