@@ -247,9 +247,20 @@ public struct RemoveRequest: Codable, Sendable, Equatable {
 public struct ScaleRequest: Codable, Sendable, Equatable {
     public var plugin: WireName
     public var instances: Int
+    enum CodingKeys: String, CodingKey { case plugin, instances }
+
     public init(plugin: WireName, instances: Int) {
         self.plugin = plugin
         self.instances = instances
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        plugin = try fields.decode(WireName.self, forKey: .plugin)
+        instances = try fields.decode(Int.self, forKey: .instances)
+        guard WorkerManifest.instanceRange.contains(instances) else {
+            throw WireError(.badHeader, "must be 0 to 64, not \(instances)", key: "instances")
+        }
     }
 }
 
@@ -264,6 +275,8 @@ public struct LogsRequest: Codable, Sendable, Equatable {
     /// The most bytes to send.
     public var limit: Int?
 
+    enum CodingKeys: String, CodingKey { case job, worker, attempt, after, limit }
+
     public init(
         job: String? = nil, worker: String? = nil, attempt: Int? = nil, after: Int? = nil,
         limit: Int? = nil
@@ -273,6 +286,18 @@ public struct LogsRequest: Codable, Sendable, Equatable {
         self.attempt = attempt
         self.after = after
         self.limit = limit
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        job = try fields.decodeIfPresent(String.self, forKey: .job)
+        worker = try fields.decodeIfPresent(String.self, forKey: .worker)
+        attempt = try fields.decodeIfPresent(Int.self, forKey: .attempt)
+        after = try fields.decodeIfPresent(Int.self, forKey: .after)
+        limit = try fields.decodeIfPresent(Int.self, forKey: .limit)
+        guard (job == nil) != (worker == nil) else {
+            throw WireError(.badHeader, "exactly one of `job` and `worker` must be given")
+        }
     }
 }
 

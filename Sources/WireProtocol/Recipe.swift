@@ -66,6 +66,7 @@ public struct Recipe: Codable, Sendable, Equatable {
         "max_length": .integer(1...10_000_000),
         "packing": .flag,
         "shuffle": .flag,
+        "train_on": .word(["assistant", "all", "last"]),
         "assistant_only_loss": .flag,
         "completion_only_loss": .flag,
         // Optimizer and schedule
