@@ -1,0 +1,237 @@
+"""Killing the broker and its workers in the middle of work; late, lost and repeated messages."""
+
+import collections
+import os
+import signal
+
+import harness
+from harness import DEADLINE_S, FakeWorker, until
+from test_queue import words
+
+
+def test_every_line_once_though_the_broker_is_killed_again_and_again(broker):
+    client = broker.client()
+    count = 600
+    job = client.batch(words(count), kind="wordcount")
+    for target in (50, 200, 400):
+        until(lambda t=target: client.job(job)["counts"]["done"] >= t, f"{target} lines are done")
+        broker.restart()
+    status = client.wait(job, DEADLINE_S)
+    assert status["state"] == "succeeded"
+    assert status["counts"]["done"] == count
+    answers = collections.Counter(line["custom_id"] for line in client.results(job))
+    assert answers == collections.Counter(f"c{n}" for n in range(count))
+
+
+def test_a_running_task_survives_the_brokers_death_without_a_restart(broker):
+    client = broker.client()
+    job = client.submit("countdown", {"seconds": 3})
+    until(lambda: (client.job(job).get("progress") or {}).get("done", 0) >= 0.5, "the countdown runs")
+    workers = client.workers()["workers"]
+    broker.restart()
+    status = client.wait(job, DEADLINE_S)
+    assert status["state"] == "succeeded"
+    assert status["result"]["attempt"] == 1
+    assert status["result"]["resumed_from"] == 0
+    assert client.workers()["workers"][0]["pid"] == workers[0]["pid"]
+
+
+def test_a_result_that_waited_for_the_broker_is_taken_in(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(1)
+    job = client.submit("long", {})
+    (task,) = worker.tasks(1)
+    bare_broker.restart()
+    assert worker.receive("ERROR").header["error"]["code"] == "UNKNOWN_SESSION"
+    worker.waiting.clear()
+    # The task ended meanwhile: its result waits in the worker's spool.
+    worker.hello([harness.reference(task) | {"finished": True, "class": "slot"}])
+    worker.finish(task, {"n": 2})
+    assert worker.acknowledged(task) == "accepted"
+    assert client.wait(job, DEADLINE_S)["result"] == {"n": 2}
+
+
+def test_lines_run_again_when_their_worker_is_killed(broker):
+    client = broker.client()
+    count = 2000
+    job = client.batch(words(count), kind="wordcount")
+    long = client.submit("countdown", {"seconds": 0.3})
+    for target in (100, 900):
+        until(lambda t=target: client.job(job)["counts"]["done"] >= t, f"{target} lines are done")
+        pid = until(
+            lambda: next((w.get("pid") for w in client.workers()["workers"] if w["state"] == "ready"), None), "a worker is ready"
+        )
+        os.kill(pid, signal.SIGKILL)
+    status = client.wait(job, DEADLINE_S)
+    assert status["state"] == "succeeded"
+    assert status["counts"]["done"] == count
+    answers = collections.Counter(line["custom_id"] for line in client.results(job))
+    assert answers == collections.Counter(f"c{n}" for n in range(count))
+    assert client.wait(long, DEADLINE_S)["state"] == "succeeded"
+
+
+def test_a_silent_worker_loses_its_lease_and_its_late_result_is_stale(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(1)
+    job = client.submit("long", {})
+    (task,) = worker.tasks(1)
+    # Silence: no beat is sent until another worker has been given the task.
+    other = FakeWorker(bare_broker)
+    try:
+        other.hello()
+        other.credit(1)
+        (again,) = other.tasks(1)
+        assert again["task"] == task["task"]
+        assert again["lease"] != task["lease"]
+        worker.finish(task, {"who": "late"})
+        other.finish(again, {"who": "right"})
+        assert other.acknowledged(again) == "accepted"
+    finally:
+        other.close()
+    assert client.wait(job, DEADLINE_S)["result"] == {"who": "right"}
+
+
+def test_a_repeated_result_is_accepted_once(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(2)
+    job = client.batch([{"custom_id": "a"}, {"custom_id": "b"}], kind="echo")
+    tasks = worker.tasks(2)
+    for _ in range(3):
+        worker.finish(tasks[0], {"custom_id": tasks[0]["custom_id"]})
+    worker.finish(tasks[1], {"custom_id": tasks[1]["custom_id"]})
+    assert worker.acknowledged(tasks[0]) in ("accepted", "stale")
+    worker.acknowledged(tasks[1])
+    assert client.wait(job, DEADLINE_S)["counts"]["done"] == 2
+    assert sorted(line["custom_id"] for line in client.results(job)) == ["a", "b"]
+
+
+def test_a_worker_goes_on_with_what_it_holds_after_the_brokers_death(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(1)
+    job = client.submit("long", {})
+    (task,) = worker.tasks(1)
+    bare_broker.restart()
+    # The old session is unknown now; the attempt is not.
+    error = worker.receive("ERROR")
+    assert error.header["error"]["code"] == "UNKNOWN_SESSION"
+    worker.waiting.clear()
+    welcome = worker.hello([harness.reference(task)])
+    assert welcome["keep"] == [harness.reference(task)]
+    assert welcome["drop"] == []
+    worker.finish(task, {"n": 1})
+    assert worker.acknowledged(task) == "accepted"
+    assert client.wait(job, DEADLINE_S)["result"] == {"n": 1}
+
+
+def test_a_deferred_task_costs_no_attempt(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(3)
+    job = client.submit("long", {})
+    (task,) = worker.tasks(1)
+    worker.held.clear()
+    header = {"session": worker.session, "tasks": [harness.reference(task)], "reason": "not now", "retry_after_ms": 0}
+    worker.send("DEFER", header)
+    (again,) = worker.tasks(1)
+    assert again["task"] == task["task"]
+    worker.finish(again, {})
+    worker.acknowledged(again)
+    assert client.wait(job, DEADLINE_S)["state"] == "succeeded"
+
+
+def test_credit_is_never_exceeded(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(3)
+    job = client.batch([{"custom_id": str(n)} for n in range(10)], kind="echo")
+    tasks = worker.tasks(3)
+    assert worker.sees_no_task()
+    for index, total in enumerate(range(4, 14)):
+        task = tasks[index]
+        worker.finish(task, {"custom_id": task["custom_id"]})
+        worker.acknowledged(task)
+        worker.credit(total)
+        if len(tasks) < 10:
+            tasks += worker.tasks(1)
+    assert client.wait(job, DEADLINE_S)["counts"]["done"] == 10
+
+
+def test_retryable_errors_are_tried_again_and_user_errors_are_not(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(8)
+    job = client.submit("long", {})
+    (task,) = worker.tasks(1)
+    worker.fail(task, {"code": "BUSY", "class": "retryable", "message": "try again"})
+    (again,) = worker.tasks(1)
+    assert again["attempt"] == task["attempt"] + 1
+    worker.fail(again, {"code": "NO_LABELS", "class": "user", "message": "nothing to learn"})
+    status = client.wait(job, DEADLINE_S)
+    assert status["state"] == "failed"
+    assert status["error"]["code"] == "NO_LABELS"
+
+
+def test_a_cancel_reaches_the_worker_that_holds_the_task(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(1)
+    job = client.submit("long", {})
+    (task,) = worker.tasks(1)
+    client.cancel(job)
+    stop = worker.receive("CANCEL").header
+    assert stop["tasks"] == [{"task": task["task"], "attempt": task["attempt"]}]
+    worker.sequence += 1
+    result = harness.reference(task) | {"outcome": "cancelled"}
+    worker.send("RESULT", {"session": worker.session, "seq": worker.sequence, "results": [result]}, socket=worker.results)
+    assert client.wait(job, DEADLINE_S)["state"] == "cancelled"
+
+
+def test_workers_of_other_numerics_do_not_take_a_jobs_tasks(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(1)
+    job = client.batch([{"custom_id": "a"}, {"custom_id": "b"}], kind="echo")
+    (first,) = worker.tasks(1)
+    other = FakeWorker(bare_broker, numerics="other")
+    try:
+        other.hello()
+        other.credit(8)
+        worker.finish(first, {"custom_id": first["custom_id"]})
+        worker.acknowledged(first)
+        assert other.sees_no_task()
+        worker.credit(2)
+        (second,) = worker.tasks(1)
+        worker.finish(second, {"custom_id": second["custom_id"]})
+        worker.acknowledged(second)
+    finally:
+        other.close()
+    assert client.wait(job, DEADLINE_S)["numerics"] == "none"
+
+
+def test_a_worker_that_kills_itself_at_every_attempt_is_set_aside_with_evidence(tmp_path):
+    script = f"""#!{os.sys.executable}
+import os, sys
+sys.path.insert(0, {str(harness.ROOT / "clients/python/src")!r})
+from loraq.worker import Worker
+worker = Worker(version="1")
+@worker.kind("deadly", threads=1, prefetch=0)
+def deadly(task):
+    if task.spec.get("die"):
+        os.kill(os.getpid(), 11)
+    return {{}}
+worker.run()
+"""
+    folder = harness.plugin_folder(tmp_path, "deadly", script, {"kinds": [{"name": "deadly", "class": "slot"}], "instances": 1})
+    with harness.running(folder) as broker:
+        client = broker.client()
+        poison = client.submit("deadly", {"die": True})
+        fine = client.submit("deadly", {"die": False})
+        assert client.wait(fine, DEADLINE_S)["state"] == "succeeded"
+        status = client.wait(poison, DEADLINE_S)
+        assert status["state"] == "failed"
+        assert status["counts"]["dead"] == 1
+        assert status["error"]["code"] == "WORKER_DIED"
