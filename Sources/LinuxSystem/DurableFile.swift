@@ -24,6 +24,36 @@ public enum DurableFile {
         try write(Array(text.utf8), to: path, mode: mode)
     }
 
+    /// Copies a file by reading it, so that a source that changes meanwhile can fault nothing.
+    ///
+    /// - Returns: Bytes copied.
+    @discardableResult
+    public static func copy(
+        _ source: String, to target: String, mode: mode_t = 0o600
+    ) throws(SystemError) -> Int {
+        let descriptor = try retryingInterrupts("open", source) {
+            open(source, O_RDONLY | O_CLOEXEC)
+        }
+        defer { close(descriptor) }
+        var writer = try DurableFileWriter(path: target, mode: mode)
+        do throws(SystemError) {
+            var chunk = [UInt8](repeating: 0, count: 1 << 20)
+            while true {
+                let count = try retryingInterrupts("read", source) {
+                    read(descriptor, &chunk, chunk.count)
+                }
+                if count == 0 { break }
+                try writer.append(chunk[..<count])
+            }
+        } catch {
+            writer.abandon()
+            throw error
+        }
+        let total = writer.count
+        try writer.commit()
+        return total
+    }
+
     /// Renames and syncs both folders, so that the rename survives a power loss.
     public static func rename(_ source: String, to target: String) throws(SystemError) {
         try retryingInterrupts("rename to \(target) from", source) {

@@ -97,6 +97,18 @@ struct TemporaryFolder: ~Copyable {
         #expect(throws: SystemError.self) { try MappedFile(path: folder.path) }
     }
 
+    @Test func copiesWholeFiles() throws {
+        let folder = try TemporaryFolder()
+        let bytes = (0..<(3 << 20) + 5).map { UInt8(truncatingIfNeeded: $0 * 7) }
+        try DurableFile.write(bytes, to: "\(folder.path)/a")
+        #expect(try DurableFile.copy("\(folder.path)/a", to: "\(folder.path)/b") == bytes.count)
+        #expect(try FilePath.read("\(folder.path)/b") == bytes)
+        #expect(throws: SystemError.self) {
+            try DurableFile.copy("\(folder.path)/absent", to: "\(folder.path)/c")
+        }
+        #expect(try FilePath.entries(of: folder.path) == ["a", "b"])
+    }
+
     @Test func threadsRunAndJoin() throws {
         let box = LockedBox(0)
         let thread = try SystemThread(name: "test-thread-name-too-long", cpus: [0]) { box.set(42) }
