@@ -115,7 +115,8 @@ final class ContinuousBatch {
         if request.prompt.count > room {
             return GenerationError(
                 .contextLength,
-                "the prompt has \(request.prompt.count) tokens; prompt and answer have \(positions) positions")
+                "the prompt has \(request.prompt.count) tokens; prompt and answer have \(positions) positions"
+            )
         }
         return nil
     }
@@ -259,7 +260,8 @@ final class ContinuousBatch {
                 sequence.pages.append(page)
                 continue
             }
-            guard let victim = active.last, places.allSatisfy({ $0.member.sequence !== victim.sequence })
+            guard let victim = active.last,
+                places.allSatisfy({ $0.member.sequence !== victim.sequence })
             else {
                 preempt(member)
                 return false
@@ -303,7 +305,8 @@ final class ContinuousBatch {
                 span: place.span, row: place.logits == .all ? place.positions.count - 1 : 0)
             wanted.append(
                 BatchSampler.Row(
-                    logits: row, sampling: sequence.request.sampling, prompt: sequence.request.prompt,
+                    logits: row, sampling: sequence.request.sampling,
+                    prompt: sequence.request.prompt,
                     answer: Array(sequence.answer), random: sequence.random,
                     logprobs: sequence.request.logprobs))
             choosing.append(place)
@@ -319,7 +322,8 @@ final class ContinuousBatch {
             failRequest(
                 member.request,
                 GenerationError(
-                    .notFinite, "the model's logits at position \(sequence.tokens.count) are no numbers"))
+                    .notFinite,
+                    "the model's logits at position \(sequence.tokens.count) are no numbers"))
             return
         }
         let piece = sequence.append(

@@ -40,7 +40,8 @@ public struct InferenceBody: Sendable {
     /// - Throws: `GenerationError` with code `badLine` that names the field.
     public init(_ body: JSONValue, endpoint: Endpoint) throws(GenerationError) {
         guard let object = body.object else {
-            throw GenerationError(.badLine, "must be an object, not \(body.kindName)", field: "body")
+            throw GenerationError(
+                .badLine, "must be an object, not \(body.kindName)", field: "body")
         }
         try Self.refuseUnknown(object, endpoint)
         let fields = FieldReader(object)
@@ -97,9 +98,11 @@ public struct InferenceBody: Sendable {
                 throw fields.fault("\(place).role", "must be a string")
             }
             let content = message["content"] ?? .null
-            guard content.string != nil || content.array != nil || message["tool_calls"] != nil else {
+            guard content.string != nil || content.array != nil || message["tool_calls"] != nil
+            else {
                 throw fields.fault(
-                    "\(place).content", "must be a string or a list of parts, not \(content.kindName)")
+                    "\(place).content",
+                    "must be a string or a list of parts, not \(content.kindName)")
             }
         }
         let tools = fields["tools"]
@@ -127,7 +130,8 @@ public struct InferenceBody: Sendable {
         for element in elements {
             guard let token = element.integer.flatMap({ Int32(exactly: $0) }), token >= 0 else {
                 throw fields.fault(
-                    "prompt", "must be one string or a list of token ids; give each prompt its own line")
+                    "prompt",
+                    "must be one string or a list of token ids; give each prompt its own line")
             }
             tokens.append(token)
         }
@@ -159,7 +163,9 @@ public struct InferenceBody: Sendable {
                 result.logitBias[token] = number
             }
         }
-        guard let seed = try fields.integer("seed", Int.min...Int.max) else { return (result, false) }
+        guard let seed = try fields.integer("seed", Int.min...Int.max) else {
+            return (result, false)
+        }
         result.seed = UInt64(bitPattern: Int64(seed))
         return (result, true)
     }
@@ -228,7 +234,8 @@ private struct FieldReader {
     func integer(_ key: String, _ range: ClosedRange<Int>) throws(GenerationError) -> Int? {
         guard let value = self[key] else { return nil }
         guard let number = value.integer, range.contains(number) else {
-            throw fault(key, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+            throw fault(
+                key, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
         }
         return number
     }

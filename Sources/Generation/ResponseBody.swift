@@ -74,7 +74,9 @@ public struct ResponseBody {
         func number(_ value: Float?) -> JSONValue { value.map { .number(Double($0)) } ?? .null }
         if body.endpoint == .chat {
             let content = tokens.map { entry -> JSONValue in
-                func described(_ token: Int32, _ logprob: Float?) -> [(key: String, value: JSONValue)] {
+                func described(_ token: Int32, _ logprob: Float?) -> [(
+                    key: String, value: JSONValue
+                )] {
                     let written = text(token)
                     let bytes = written.utf8.map { JSONValue.integer(Int64($0)) }
                     return [

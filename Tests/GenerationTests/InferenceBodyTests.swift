@@ -49,7 +49,10 @@ import Testing
         (#"{"messages":[{"role":"user","content":"x"}],"n":0}"#, "body.n"),
         (#"{"messages":[{"role":"user","content":"x"}],"max_tokens":1.5}"#, "body.max_tokens"),
         (#"{"messages":[{"role":"user","content":"x"}],"stop":[""]}"#, "body.stop"),
-        (#"{"messages":[{"role":"user","content":"x"}],"logit_bias":{"a":1}}"#, "body.logit_bias.a"),
+        (
+            #"{"messages":[{"role":"user","content":"x"}],"logit_bias":{"a":1}}"#,
+            "body.logit_bias.a"
+        ),
         (#"{"messages":[{"role":"user","content":"x"}],"top_logprobs":1}"#, "body.top_logprobs"),
         (#"{"messages":[{"role":"user","content":"x"}],"stream":true}"#, "body.stream"),
         (#"{"messages":[{"role":"user","content":"x"}],"prompt":"y"}"#, "body.prompt"),
