@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -157,7 +158,8 @@ class FakeWorker:
                 message = Message.parse(self.dispatch.recv_multipart())
                 schemas.check(schemas.worker_schema(message.verb), message.header)
                 self.waiting.append(message)
-        raise AssertionError(f"{verbs} did not come; waiting: {[message.verb for message in self.waiting]}")
+        seen = collections.Counter(message.verb for message in self.waiting)
+        raise AssertionError(f"{verbs} did not come; waiting: {seen}")
 
     def hello(self, holding: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         header = {"instance": self.instance, "plugin": "fake", "plugin_version": "1", "pid": os.getpid(), "kinds": self.kinds}
