@@ -10,6 +10,7 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let sqlite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
@@ -45,7 +46,9 @@ let package = Package(
         .target(name: "ZeroMQ", dependencies: ["CZeroMQ", "CLinux"]),
         .target(name: "WireProtocol", dependencies: ["JSONModel"]),
         .target(name: "BrokerCore", dependencies: [collections]),
-        .target(name: "JobStore", dependencies: ["BrokerCore", "LinuxSystem", grdb]),
+        .target(
+            name: "JobStore",
+            dependencies: ["BrokerCore", "JSONModel", "LinuxSystem", grdb, sqlite]),
         .target(
             name: "Broker",
             dependencies: [

@@ -1,21 +1,32 @@
 import BrokerCore
+import GRDB
+import LinuxSystem
 
 /// The broker's database: one writing connection on its own thread, and one that only reads on another.
 ///
+/// One connection writes and checkpoints, since SQLite's WAL-reset bug needs two of those; the reader is opened read-only.
 /// Completions run on the store's threads: hand the value over to your own loop and return at once.
 public final class DurableJobStore: Sendable {
     public typealias Completion<Value> = @Sendable (Result<Value, StoreError>) -> Void
 
-    /// Grows by one with each `open`.
+    /// Grows by one with each `init`.
     public let epoch: Int64
     public let path: String
+    private let writerThread: StoreThread
+    private let readerThread: StoreThread
+    private let writer: WritingConnection
+    private let reader: ReadingConnection
 
     /// Opens or makes the database, brings its schema up to date, and checks that commits are synced.
     ///
     /// - Throws: `.cannotOpen`, `.newerSchema`, `.unsafeSetting`.
     public init(path: String, eventHistory: Int = 100_000) throws(StoreError) {
         self.path = path
-        epoch = 0
+        writer = try WritingConnection(path: path, eventHistory: eventHistory)
+        reader = try ReadingConnection(path: path)
+        epoch = writer.epoch
+        writerThread = try StoreThread(name: "store-write")
+        readerThread = try StoreThread(name: "store-read")
     }
 
     /// Applies the mutations in one transaction, after all batches given before. `completion` gets `commit` back once they
@@ -24,119 +35,213 @@ public final class DurableJobStore: Sendable {
     public func apply(
         _ mutations: [Mutation], commit: UInt64,
         completion: @escaping @Sendable (UInt64, StoreError?) -> Void
-    ) {}
+    ) {
+        let writer = writer
+        let isTaken = writerThread.enqueue { completion(commit, writer.apply(mutations)) }
+        if !isTaken { completion(commit, StoreError(.closed, "the store is closed")) }
+    }
 
     /// What a new core starts from; makes the store take commits again. Blocks until commits given before are done.
-    public func reload() throws(StoreError) -> Snapshot { Snapshot() }
+    public func reload() throws(StoreError) -> Snapshot {
+        let writer = writer
+        return try onWriter { writer.reload() }
+    }
 
     /// Finishes the commits given so far, then closes. Blocks.
-    public func close() {}
+    public func close() {
+        readerThread.close()
+        writerThread.close()
+        reader.close()
+        writer.close()
+    }
 
-    // MARK: Reading. Each answers from what is committed when it runs.
+    /// Makes the next commit fail half way, as a full disk would. For tests.
+    func failNextCommit() {
+        let writer = writer
+        writerThread.enqueue { writer.failsNextCommit = true }
+    }
 
-    /// Jobs by id, for `Event.jobsFound`: those stored, and those of the rest that were pruned.
-    public func findJobs(
-        _ ids: [JobID], completion: @escaping Completion<(found: [JobRecord], pruned: [JobID])>
-    ) {}
+    private func onWriter<Value>(
+        _ body: @escaping @Sendable () -> Result<Value, StoreError>
+    ) throws(StoreError) -> Value {
+        let handover = Handover<Result<Value, StoreError>>()
+        guard writerThread.enqueue({ handover.give(body()) }), let result = handover.take() else {
+            throw StoreError(.closed, "the store is closed")
+        }
+        return try result.get()
+    }
 
-    /// Newest first. `after` is the `sequence` of the last job of the page before.
-    public func listJobs(
-        _ filter: JobFilter, after: Int64?, limit: Int,
-        completion: @escaping Completion<[JobRecord]>
-    ) {}
-
-    /// Ids that a selector means, newest first: an id, its unique beginning or end, `last`, `all`, a label.
-    /// Empty: none. More than one for a beginning or end: it was not unique.
-    public func selectJobs(
-        _ selector: String, limit: Int, completion: @escaping Completion<[JobID]>
-    ) {}
-
-    /// Results after a cursor, at most `limit`.
-    public func results(_ query: ResultQuery, completion: @escaping Completion<ResultPage>) {}
-
-    /// Lines of a batch that must still be run, for `Action.loadLines`, and where each lies to within its block.
-    public func pendingLines(
-        _ request: LineRequest, completion: @escaping Completion<PendingLines>
-    ) {}
-
-    /// What is known of a task's ended attempts (`index` nil: of all the job's), oldest first.
-    public func attempts(
-        job: JobID, index: Int?, limit: Int, completion: @escaping Completion<[AttemptRecord]>
-    ) {}
-
-    /// Events after a number, oldest first, of one job or of all, and the oldest number that is kept.
-    public func events(
-        after: Int64, limit: Int, job: JobID?,
-        completion: @escaping Completion<(events: [BrokerEvent], oldest: Int64)>
-    ) {}
-
-    /// Ended jobs that ended before `wall` (milliseconds since 1970), oldest first, for `Event.prune`.
-    public func prunableJobs(
-        endedBefore wall: Int64, limit: Int, completion: @escaping Completion<[JobID]>
-    ) {}
-
-    /// Blobs that no job refers to, stored before `wall`.
-    public func unreferencedBlobs(
-        storedBefore wall: Int64, limit: Int, completion: @escaping Completion<[Digest]>
-    ) {}
-
-    /// The size of a stored blob; nil: not there.
-    public func blobBytes(_ digest: Digest, completion: @escaping Completion<Int64?>) {}
+    /// Runs a question on the reading thread.
+    func read<Value>(
+        _ completion: @escaping Completion<Value>,
+        _ body: @escaping @Sendable (Database) throws -> Value
+    ) {
+        let reader = reader
+        let isTaken = readerThread.enqueue { completion(reader.read(body)) }
+        if !isTaken { completion(.failure(StoreError(.closed, "the store is closed"))) }
+    }
 
     /// Processes that the broker before had started. Blocks.
-    public func processes() throws(StoreError) -> [ProcessRecord] { [] }
-}
+    public func processes() throws(StoreError) -> [ProcessRecord] {
+        let writer = writer
+        return try onWriter {
+            writer.read { database in
+                try Row.fetchAll(database, sql: "SELECT * FROM processes ORDER BY instance").map {
+                    ProcessRecord(
+                        instance: $0[0], plugin: $0[1], pid: $0[2],
+                        startTicks: UInt64(bitPattern: $0[3] as Int64), logPath: $0[4],
+                        startedAt: $0[5])
+                }
+            }
+        }
+    }
 
-/// Which jobs `listJobs` lists; nil: any.
-public struct JobFilter: Sendable, Equatable {
-    public var state: JobState?
-    public var kind: String?
-    public var tenant: String?
-    public var label: String?
-
-    public init() {}
-}
-
-/// A question for accepted results.
-public struct ResultQuery: Sendable, Equatable {
-    public enum Stream: Sendable { case results, errors, all }
-    public enum Order: Sendable { case completion, input }
-
-    public var job: JobID
-    public var stream: Stream
-    public var order: Order
-    /// `next` of the page before; 0: from the beginning.
-    public var after: Int64
-    public var limit: Int
-
-    public init(job: JobID, stream: Stream, order: Order, after: Int64 = 0, limit: Int) {
-        self.job = job
-        self.stream = stream
-        self.order = order
-        self.after = after
-        self.limit = limit
+    /// `PRAGMA` values that hold the promises, for tests and `loraq doctor`. Blocks.
+    public func safetySettings() throws(StoreError) -> [String: String] {
+        let writer = writer
+        return try onWriter {
+            writer.read { database in
+                var settings: [String: String] = [:]
+                for name in ["synchronous", "journal_mode", "foreign_keys", "user_version"] {
+                    settings[name] = try String.fetchOne(database, sql: "PRAGMA \(name)")
+                }
+                return settings
+            }
+        }
     }
 }
 
-/// A page of results. In input order it ends before the first line that has not ended, while the job runs.
-public struct ResultPage: Sendable, Equatable {
-    public var results: [ResultRecord] = []
-    public var next: Int64 = 0
-    /// Nothing will follow: the job has ended and this page reaches its end.
-    public var isComplete = false
+/// `@unchecked Sendable` is sound: used in `init` by the opening thread and then by the store's writing thread only.
+private final class WritingConnection: @unchecked Sendable {
+    let epoch: Int64
+    private let queue: DatabaseQueue
+    private var mutationWriter: MutationWriter?
+    private var failure: StoreError?
+    var failsNextCommit = false
+
+    init(path: String, eventHistory: Int) throws(StoreError) {
+        do {
+            var configuration = Configuration()
+            configuration.label = "loraq-write"
+            configuration.journalMode = .wal
+            configuration.foreignKeysEnabled = true
+            configuration.busyMode = .timeout(10)
+            let opened = try DatabaseQueue(path: path, configuration: configuration)
+            queue = opened
+            (epoch, mutationWriter) = try opened.inDatabase { database in
+                try Schema.migrate(database)
+                try WritingConnection.makeSafe(database)
+                try database.execute(
+                    sql: """
+                        INSERT INTO meta VALUES ('epoch', 1)
+                        ON CONFLICT (name) DO UPDATE SET value = value + 1
+                        """)
+                let epoch = try Int64.fetchOne(
+                    database, sql: "SELECT value FROM meta WHERE name = 'epoch'")
+                return (
+                    epoch ?? 1, try MutationWriter(database, eventHistory: eventHistory)
+                )
+            }
+        } catch {
+            throw storeError(error, .cannotOpen, path)
+        }
+    }
+
+    /// Every commit is on disk before it counts: https://www.sqlite.org/pragma.html#pragma_synchronous. GRDB's WAL set-up
+    /// leaves NORMAL, under which a power loss may take back the last commits; so FULL is set after it, and read back.
+    private static func makeSafe(_ database: Database) throws {
+        try database.execute(sql: "PRAGMA synchronous = FULL")
+        try database.execute(sql: "PRAGMA cache_size = -65536")
+        try database.execute(sql: "PRAGMA wal_autocheckpoint = 4000")
+        try database.execute(sql: "PRAGMA journal_size_limit = 67108864")
+        let synchronous = try Int.fetchOne(database, sql: "PRAGMA synchronous")
+        let journal = try String.fetchOne(database, sql: "PRAGMA journal_mode")
+        let foreignKeys = try Int.fetchOne(database, sql: "PRAGMA foreign_keys")
+        guard synchronous == 2, journal == "wal", foreignKeys == 1 else {
+            throw StoreError(
+                .unsafeSetting,
+                "synchronous is \(synchronous ?? -1) (2 is FULL), journal_mode \(journal ?? "?"), foreign_keys \(foreignKeys ?? -1)"
+            )
+        }
+    }
+
+    func apply(_ mutations: [Mutation]) -> StoreError? {
+        if let failure {
+            return StoreError(.needsReload, "an earlier commit failed: \(failure.message)")
+        }
+        guard let mutationWriter else { return StoreError(.closed, "the store is closed") }
+        guard !mutations.isEmpty || failsNextCommit else { return nil }
+        do {
+            try queue.inDatabase { database in
+                try database.inTransaction(.immediate) {
+                    try mutationWriter.apply(mutations)
+                    if failsNextCommit {
+                        failsNextCommit = false
+                        throw StoreError(.commitFailed, "told to fail")
+                    }
+                    return .commit
+                }
+            }
+            return nil
+        } catch {
+            let error = storeError(error, .commitFailed, "commit")
+            failure = error
+            return error
+        }
+    }
+
+    func reload() -> Result<Snapshot, StoreError> {
+        let result = read(RecordReader.snapshot)
+        if case .success = result { failure = nil }
+        return result
+    }
+
+    func read<Value>(_ body: (Database) throws -> Value) -> Result<Value, StoreError> {
+        do {
+            return .success(try queue.inDatabase(body))
+        } catch {
+            return .failure(storeError(error, .readFailed, "read"))
+        }
+    }
+
+    func close() {
+        mutationWriter = nil
+        try? queue.close()
+    }
 }
 
-/// Lines to be run again or for the first time.
-public struct PendingLines: Sendable, Equatable {
-    public var lines: [PendingLine] = []
-    /// Where to go on; the file's line count when there is nothing more.
-    public var next = 0
-    /// The blocks that these lines lie in.
-    public var blocks: [LineBlock] = []
+/// `@unchecked Sendable` is sound: used by the store's reading thread only, and by `close` after that has ended.
+private final class ReadingConnection: @unchecked Sendable {
+    private let queue: DatabaseQueue
+
+    init(path: String) throws(StoreError) {
+        do {
+            var configuration = Configuration()
+            configuration.label = "loraq-read"
+            configuration.readonly = true
+            configuration.busyMode = .timeout(10)
+            queue = try DatabaseQueue(path: path, configuration: configuration)
+        } catch {
+            throw storeError(error, .cannotOpen, path)
+        }
+    }
+
+    func read<Value>(_ body: (Database) throws -> Value) -> Result<Value, StoreError> {
+        do {
+            return .success(try queue.read(body))
+        } catch {
+            return .failure(storeError(error, .readFailed, "read"))
+        }
+    }
+
+    func close() { try? queue.close() }
 }
 
-public struct PendingLine: Sendable, Equatable {
-    public var index: Int
-    /// Attempts that earlier generations began.
-    public var previousAttempts: Int
+private func storeError(_ error: any Error, _ code: StoreError.Code, _ what: String) -> StoreError {
+    if let error = error as? StoreError { return error }
+    if let error = error as? DatabaseError {
+        return StoreError(
+            code, "\(what): \(error.description)", sqliteCode: error.extendedResultCode.rawValue)
+    }
+    return StoreError(code, "\(what): \(error)")
 }
