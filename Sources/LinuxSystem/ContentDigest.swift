@@ -30,7 +30,7 @@ public struct ContentDigest: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// Takes content piece by piece.
-public struct DigestBuilder {
+public struct DigestBuilder: Sendable {
     private var hasher = SHA256()
 
     public init() {}

@@ -1,0 +1,38 @@
+import Glibc
+import LinuxSystem
+
+/// The broker's folder and where everything lies in it.
+struct BrokerHome: Sendable {
+    let root: String
+
+    init(root: String) { self.root = FilePath.absolute(root) }
+
+    var database: String { "\(root)/jobs.sqlite" }
+    var blobs: String { "\(root)/blobs" }
+    var models: String { "\(root)/models" }
+    var adapters: String { "\(root)/adapters" }
+    var runs: String { "\(root)/runs" }
+    var logs: String { "\(root)/logs" }
+    var workers: String { "\(root)/workers" }
+    /// Sockets, the lock file and what is known of running workers.
+    var run: String { "\(root)/run" }
+    var lock: String { "\(run)/lock" }
+
+    /// Job ids are checked before they come here, so a name never leaves the folder.
+    func run(of job: String) -> String { "\(runs)/\(job)" }
+    func work(of job: String) -> String { "\(runs)/\(job)/work" }
+    func workerLog(_ instance: String) -> String { "\(logs)/\(instance).log" }
+
+    func endpoint(_ name: String) -> String { "ipc://\(run)/\(name)" }
+
+    /// Makes the folders that are missing. `run` holds the sockets and belongs to the owner alone.
+    func prepare() throws(SystemError) {
+        for path in [root, blobs, models, adapters, runs, logs, workers, run] {
+            try DurableFile.createDirectories(path, mode: 0o700)
+        }
+        // Whoever may connect may do everything, so this one is closed whatever it was before.
+        guard chmod(run, 0o700) == 0 else {
+            throw SystemError(operation: "close to others", path: run, code: errno)
+        }
+    }
+}

@@ -1,0 +1,44 @@
+import BrokerCore
+import Glibc
+import LinuxSystem
+
+/// Workers of a broker that was killed between starting them and writing that down: known by their
+/// environment, which names the endpoint they were started for.
+enum StrayWorkers {
+    /// - Parameters:
+    ///   - dispatch: The endpoint that this home's workers connect to.
+    ///   - logPath: The log of an instance.
+    static func find(dispatch: String, logPath: (String) -> String) -> [ProcessRecord] {
+        guard let names = try? FilePath.entries(of: "/proc") else { return [] }
+        var records: [ProcessRecord] = []
+        for name in names {
+            guard let pid = Int32(name), pid != getpid(), getpgid(pid) == pid,
+                let environment = environment(of: pid), environment["LORAQ_DISPATCH"] == dispatch,
+                let instance = environment["LORAQ_INSTANCE"],
+                let plugin = environment["LORAQ_PLUGIN"],
+                let ticks = HostResources.startTicks(pid: Int(pid)),
+                ProcessSpawner.isAlive(pid: pid, startTicks: ticks)
+            else { continue }
+            records.append(
+                ProcessRecord(
+                    instance: instance, plugin: plugin, pid: pid, startTicks: ticks,
+                    logPath: logPath(instance), startedAt: Int64(WallClock.milliseconds())))
+        }
+        return records
+    }
+
+    /// What a process was started with; nil for processes of others.
+    private static func environment(of pid: Int32) -> [String: String]? {
+        guard let bytes = try? FilePath.read("/proc/\(pid)/environ", limit: 1 << 20) else {
+            return nil
+        }
+        var values: [String: String] = [:]
+        for entry in bytes.split(separator: 0) {
+            guard let mark = entry.firstIndex(of: UInt8(ascii: "=")) else { continue }
+            let key = String(decoding: entry[..<mark], as: UTF8.self)
+            guard key.hasPrefix("LORAQ_") else { continue }
+            values[key] = String(decoding: entry[(mark + 1)...], as: UTF8.self)
+        }
+        return values
+    }
+}

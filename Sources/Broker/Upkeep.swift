@@ -1,0 +1,79 @@
+import BrokerCore
+import Glibc
+import LinuxSystem
+
+extension EventLoop {
+    /// Once a second: bounds that are kept by looking, not by each action.
+    func upkeep() {
+        watchDescriptors()
+        upkeepTurns += 1
+        if upkeepTurns % 10 == 0 { supervisor.rotateLogs() }
+        if upkeepTurns % 600 == 1 { prune() }
+    }
+
+    /// libzmq aborts when a connection comes in and no descriptor is left, so near the limit the
+    /// broker stops listening until some are free again.
+    private func watchDescriptors() {
+        guard let used = try? FilePath.entries(of: "/proc/self/fd").count else { return }
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        let free = Int(clamping: limit.rlim_cur) - used
+        if acceptsPeers, free < 64 {
+            log.error("\(used) files and sockets are open, few are left; refusing new connections")
+            try? control.unbind(home.endpoint("control"))
+            acceptsPeers = false
+        } else if !acceptsPeers, free > 128 {
+            do {
+                try control.bind(home.endpoint("control"))
+                acceptsPeers = true
+                log.notice("taking connections again")
+            } catch {
+                log.error("\(error)")
+            }
+        }
+    }
+
+    /// Forgets jobs past their retention, and blobs that nothing needs.
+    private func prune() {
+        guard core != nil else { return }
+        let day: Int64 = 86_400_000
+        let horizon = moment.wall - Int64(configuration.retentionDays) * day
+        let tombstones = moment.wall - Int64(configuration.retentionDays) * 2 * day
+        store.prunableJobs(endedBefore: horizon, limit: 1_000) { [inbox] result in
+            inbox.post { loop in
+                guard case .success(let ids) = result, !ids.isEmpty else { return }
+                loop.step(.prune(ids, tombstonesBefore: tombstones))
+                loop.batch.deferred.append(
+                    .run { loop, isDurable in
+                        if isDurable { for id in ids { loop.removeRun(id) } }
+                    })
+            }
+        }
+        store.unreferencedBlobs(storedBefore: moment.wall - day, limit: 1_000) { [inbox] result in
+            inbox.post { loop in
+                guard case .success(let digests) = result else { return }
+                loop.removeBlobs(digests)
+            }
+        }
+        let seconds = Int(moment.wall / 1_000)
+        disk.add { [blobs] in try? blobs.removeStale(now: seconds) }
+    }
+
+    private func removeRun(_ job: JobID) {
+        guard core?.job(job) == nil else { return }
+        let path = home.run(of: job.text)
+        disk.add { try? DurableFile.removeTree(path) }
+    }
+
+    private func removeBlobs(_ digests: [Digest]) {
+        guard core != nil else { return }
+        for digest in digests { batch.mutations.append(.deleteBlob(digest)) }
+        batch.deferred.append(
+            .run { loop, isDurable in
+                guard isDurable else { return }
+                for digest in digests.compactMap(\.content) {
+                    loop.disk.add { [blobs = loop.blobs] in try? blobs.remove(digest) }
+                }
+            })
+    }
+}

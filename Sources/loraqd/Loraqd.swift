@@ -1,0 +1,145 @@
+import ArgumentParser
+import Broker
+import Foundation
+import Glibc
+import LinuxSystem
+import Logging
+
+/// The broker as a process of its own.
+@main
+struct Loraqd: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "loraqd",
+        abstract: "The loraq broker: queues jobs durably and hands them to workers.",
+        discussion: """
+            loraqd stays in the foreground and logs to standard error; `loraq up` starts it in the \
+            background. Once its sockets are bound it writes the one line `ready` to standard \
+            output. All its state lies under its home folder: the queue (jobs.sqlite), uploads \
+            (blobs/), models and adapters, results (runs/), worker logs (logs/), sockets and lock \
+            (run/). Kill it at any time and start it again: every acknowledged job goes on, and \
+            workers that still run are taken over, not started twice.
+
+            PLUGINS
+              A worker plugin is a folder with a worker.json. Plugins are looked for in \
+            <home>/workers, then in each --workers folder, or without that option in \
+            ../share/loraq/workers beside the program's folder. Of two of one name the first is \
+            taken.
+
+            SIGNALS
+              SIGTERM, SIGINT  end in order: workers are asked to end and killed after 10 seconds.
+              A second one     end at once; workers go on, and a new broker takes them over.
+
+            ENVIRONMENT
+              LORAQ_HOME       home folder, unless --home is given.
+              LORAQ_*, OPENBLAS_CORETYPE, OPENBLAS_L2_SIZE, PATH, HOME, LANG
+                               passed on to workers; nothing else is.
+
+            EXIT STATUS
+              0  ended in order
+              1  could not start, or failed
+              3  another broker runs for this home
+              64 wrong arguments
+            """,
+        version: BrokerVersion.current)
+
+    @Option(
+        help: ArgumentHelp(
+            "The folder that holds everything (default: $LORAQ_HOME, else ~/.local/share/loraq).",
+            valueName: "folder"))
+    var home: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Look for worker plugins in this folder (repeatable).", valueName: "folder"))
+    var workers: [String] = []
+
+    @Flag(help: "Start no workers; those that are started by hand may connect.")
+    var noWorkers = false
+
+    @Flag(help: "Stay in the foreground. The norm, and accepted for clarity.")
+    var foreground = false
+
+    @Option(
+        help: ArgumentHelp(
+            "What to log: trace, debug, info, notice, warning, error or critical.",
+            valueName: "level"))
+    var logLevel = "info"
+
+    @Option(
+        help: ArgumentHelp("Keep ended jobs, their results and events so long.", valueName: "days"))
+    var retentionDays = 90
+
+    @Option(
+        help: ArgumentHelp(
+            "Workers beat at this interval.", valueName: "milliseconds", visibility: .hidden))
+    var heartbeatMs = 1_000
+
+    @Option(
+        help: ArgumentHelp(
+            "A worker that is silent for so long loses what it holds.", valueName: "milliseconds",
+            visibility: .hidden))
+    var leaseMs = 10_000
+
+    func validate() throws {
+        guard Logger.Level(rawValue: logLevel) != nil else {
+            throw ValidationError("--log-level: there is no level `\(logLevel)`")
+        }
+        guard (1...36_500).contains(retentionDays) else {
+            throw ValidationError("--retention-days must be 1 to 36500")
+        }
+        guard heartbeatMs >= 10, leaseMs >= 2 * heartbeatMs else {
+            throw ValidationError("--lease-ms must be at least twice --heartbeat-ms")
+        }
+        for folder in workers where !FilePath.isDirectory(folder) {
+            throw ValidationError("--workers: there is no folder \(folder)")
+        }
+    }
+
+    func run() throws {
+        let log = PlainLogHandler.logger(level: Logger.Level(rawValue: logLevel) ?? .info)
+        let signals = ProcessSettings.apply(log)
+        let server: BrokerServer
+        do {
+            server = try BrokerServer(configuration: try brokerConfiguration(), log: log)
+        } catch let error as BrokerStartError {
+            log.critical("\(error)")
+            throw ExitCode(error.code == .alreadyRunning ? 3 : 1)
+        }
+        try FileHandle.standardOutput.write(contentsOf: Data("ready\n".utf8))
+        log.notice("loraqd \(BrokerVersion.current) is ready")
+        try signals.watch { count in
+            if count > 1 {
+                log.warning("a second signal: ending at once")
+                _exit(1)
+            }
+            server.stop()
+        }
+        server.waitUntilStopped()
+    }
+
+    private func brokerConfiguration() throws -> BrokerConfiguration {
+        let environment = ProcessInfo.processInfo.environment
+        let program = FilePath.parent(of: ProcessSettings.ownPath())
+        var configuration = BrokerConfiguration(
+            home: try homeFolder(environment), programDirectory: program, environment: environment)
+        configuration.workerFolders =
+            workers.isEmpty
+            ? [FilePath.parent(of: program) + "/share/loraq/workers"]
+            : workers.map(FilePath.absolute)
+        configuration.startsWorkers = !noWorkers
+        configuration.retentionDays = retentionDays
+        configuration.limits.heartbeatMilliseconds = heartbeatMs
+        configuration.limits.leaseMilliseconds = leaseMs
+        return configuration
+    }
+
+    private func homeFolder(_ environment: [String: String]) throws -> String {
+        if let chosen = home ?? environment["LORAQ_HOME"], !chosen.isEmpty {
+            return FilePath.absolute(chosen)
+        }
+        guard let user = environment["HOME"], !user.isEmpty else {
+            throw ValidationError("neither LORAQ_HOME nor HOME is set; give --home FOLDER")
+        }
+        return FilePath.absolute(user + "/.local/share/loraq")
+    }
+}
