@@ -332,12 +332,13 @@ struct WorkerCore {
         defer { announceCredit() }
         guard state.stopReason != .dropped else { return }
         var end = end
-        if let body = end.body, body.count > WireLimits.bodyBytes {
+        // The broker adds a line feed to what it keeps.
+        if let body = end.body, body.count >= WireLimits.bodyBytes {
             end = TaskEnd(
                 .error,
                 error: ErrorObject(
                     .tooLarge, .user,
-                    "the result has \(body.count) bytes, at most \(WireLimits.bodyBytes) fit"))
+                    "the result has \(body.count) bytes, at most \(WireLimits.bodyBytes - 1) fit"))
         }
         if var error = end.error {
             error.message = String(error.message.prefix(4_000))

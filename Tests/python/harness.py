@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import secrets
+import select
 import shutil
 import signal
 import subprocess
@@ -71,7 +72,8 @@ class Broker:
         log = (self.home / "loraqd.log").open("a")
         self.process = subprocess.Popen(command, env=os.environ | {"PATH": path}, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE_S)
+        line = self.process.stdout.readline() if ready else "nothing"
         assert line == "ready\n", f"loraqd said {line!r}: {self.log()[-3000:]}"
 
     def kill(self) -> None:
@@ -121,7 +123,7 @@ class FakeWorker:
     """The worker's side of the protocol, step by step; every message both ways is checked against the schemas."""
 
     def __init__(
-        self, broker: Broker, kinds: Sequence[str] = ("echo",), numerics: str = "none", instance: str | None = None
+        self, broker: Broker, kinds: Sequence[str] = ("echo", "long"), numerics: str = "none", instance: str | None = None
     ) -> None:
         self.context = zmq.Context()
         self.dispatch = self.context.socket(zmq.DEALER)

@@ -308,8 +308,8 @@ class Worker:
         if body is not None:
             try:
                 encoded = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-                if len(encoded) > BODY_BYTES:
-                    raise ValueError(f"it has {len(encoded)} bytes, at most {BODY_BYTES} fit")
+                if len(encoded) >= BODY_BYTES:  # the broker adds a line feed to what it keeps
+                    raise ValueError(f"it has {len(encoded)} bytes, at most {BODY_BYTES - 1} fit")
             except (TypeError, ValueError) as failure:
                 outcome, encoded = "error", None
                 error = {"code": "INTERNAL", "class": "user", "message": f"the result cannot be sent as JSON: {failure}"}
