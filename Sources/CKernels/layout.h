@@ -70,4 +70,43 @@ static inline long ck_v_index(int type, long head_dim, long position, long d) {
 }
 
 // Share of `count` items for a thread.
+enum { LOSS_ROWS = 256, LOSS_COLUMNS = 768 };
+
 static inline long ck_share(long count, int thread, int threads) { return count * thread / threads; }
+
+// Where one thread keeps one span and KV head during the backward pass. Elements of the operands' type, then floats.
+typedef struct {
+    char *k_rows, *v_rows, *k_columns;                  // [block][64][d], [block][64][d], [block][d][64]
+    char *q_head, *dout_head, *q_pairs, *dout_pairs;    // [block] of pack_along_head, pack_along_rows
+    char *p, *ds, *ds_pairs;                            // [64][64]
+    float *dk, *dv, *dq, *total, *log_sum, *s, *dp;     // [block][64][dp] twice, [block][d][64], [rows], [rows], [64][64] twice
+} backward_scratch;
+
+static inline backward_scratch lay_out_backward(char *memory, long blocks, long d, int type, long *bytes) {
+    const long dp = ck_padded(d), size = ck_size(type);
+    long at = 0;
+    backward_scratch z;
+#define TAKE(field, count) \
+    z.field = (void *)((uintptr_t)memory + (uintptr_t)at); \
+    at += ((count) + 63) / 64 * 64
+    TAKE(k_rows, blocks * 64 * d * size);
+    TAKE(v_rows, blocks * 64 * d * size);
+    TAKE(k_columns, blocks * 64 * d * size);
+    TAKE(q_head, blocks * 64 * d * size);
+    TAKE(dout_head, blocks * 64 * d * size);
+    TAKE(q_pairs, blocks * 64 * dp * size);
+    TAKE(dout_pairs, blocks * 64 * dp * size);
+    TAKE(p, 4096 * size);
+    TAKE(ds, 4096 * size);
+    TAKE(ds_pairs, 4096 * size);
+    TAKE(dk, blocks * 64 * dp * 4);
+    TAKE(dv, blocks * 64 * dp * 4);
+    TAKE(dq, blocks * 64 * d * 4);
+    TAKE(total, blocks * 64 * 4);
+    TAKE(log_sum, blocks * 64 * 4);
+    TAKE(s, 4096 * 4);
+    TAKE(dp, 4096 * 4);
+#undef TAKE
+    *bytes = at;
+    return z;
+}

@@ -26,6 +26,8 @@ extension Compute {
         arguments.q = y.columns
         arguments.alpha = alpha
         arguments.accumulate = accumulate ? 1 : 0
+        let count = ck_contract_scratch_count(x.columns, y.columns)
+        arguments.scratch = try pool.scratch(2, 4 * count).assumingMemoryBound(to: Float.self)
         run(kernels.pointee.contract, &arguments)
     }
 

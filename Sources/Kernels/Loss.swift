@@ -38,7 +38,8 @@ extension Compute {
         arguments.loss = try losses.vectorPointer(hidden.rows, "losses")
         if let dHidden { arguments.dhidden = dHidden.c }
         arguments.scale = scale
-        arguments.scratch_bytes = Compute.padded(ck_head_loss_scratch_bytes(head.columns))
+        arguments.scratch_bytes = Compute.padded(
+            ck_head_loss_scratch_bytes(head.columns, head.elementType.code))
         arguments.scratch = try pool.scratch(2, arguments.scratch_bytes * pool.threadCount)
         labels.withUnsafeBufferPointer {
             arguments.labels = $0.baseAddress

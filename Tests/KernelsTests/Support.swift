@@ -59,3 +59,19 @@ func eachCompute(_ body: (Compute) throws -> Void) throws {
 
 /// Relative error allowed: float32 sums, or one rounding to bf16 beside them.
 func tolerance(_ type: ElementType) -> Double { type == .float32 ? 1e-5 : 5e-3 }
+
+/// `(f(x + e) - f(x - e)) / 2e` for every number of x.
+func centralDifferences(_ x: [[Double]], _ f: ([[Double]]) -> Double) -> [[Double]] {
+    var moved = x
+    return x.indices.map { i in
+        x[i].indices.map { j in
+            let step = 1e-5
+            moved[i][j] = x[i][j] + step
+            let above = f(moved)
+            moved[i][j] = x[i][j] - step
+            let below = f(moved)
+            moved[i][j] = x[i][j]
+            return (above - below) / (2 * step)
+        }
+    }
+}

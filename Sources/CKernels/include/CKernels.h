@@ -190,7 +190,7 @@ typedef struct {
     void *scratch; // one region a thread
     long scratch_bytes;
 } ck_head_loss_args;
-long ck_head_loss_scratch_bytes(long columns);
+long ck_head_loss_scratch_bytes(long columns, int type);
 
 // ---------------------------------------------------------------- attention
 
@@ -247,7 +247,9 @@ typedef struct {
     long rows, p, q;
     float alpha;
     int accumulate;
+    float *scratch; // ck_contract_scratch_count(p, q) floats
 } ck_contract_args;
+long ck_contract_scratch_count(long p, long q);
 
 typedef struct {
     float *parameter, *moment1, *moment2;
