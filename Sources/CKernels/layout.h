@@ -70,7 +70,7 @@ static inline long ck_v_index(int type, long head_dim, long position, long d) {
 }
 
 // Share of `count` items for a thread.
-enum { LOSS_ROWS = 256, LOSS_COLUMNS = 768 };
+enum { BLOCK_ROWS = 132, LOSS_ROWS = 252, LOSS_COLUMNS = 384 };
 
 static inline long ck_share(long count, int thread, int threads) { return count * thread / threads; }
 

@@ -8,13 +8,20 @@
 #define UNROLL _Pragma("clang loop unroll(full)")
 
 #if CK_LEVEL >= 2
-enum { TILE_ROWS = 12, TILE_VECTORS = 2, SCORE_VECTORS = 4 };
+enum { TILE_ROWS = 12, TILE_VECTORS = 2 };
 #elif CK_LEVEL == 1 || __aarch64__
-enum { TILE_ROWS = 6, TILE_VECTORS = 1, SCORE_VECTORS = 1 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 1 };
 #else
-enum { TILE_ROWS = 3, TILE_VECTORS = 1, SCORE_VECTORS = 1 };
+enum { TILE_ROWS = 3, TILE_VECTORS = 1 };
 #endif
-enum { QUERY_ROWS = TILE_ROWS < 6 ? TILE_ROWS : 6 };
+
+// What the left operand of a product is made of. Only BF16 instructions take pairs of bf16; elsewhere the left side is
+// converted to float once, the panel (bf16) while it is read, and the sums are those of a float32 product.
+#if CK_LEVEL == 3
+#define WORK(type) (type)
+#else
+#define WORK(type) CK_F32
+#endif
 
 typedef float vf __attribute__((vector_size(64)));
 typedef float vf_any __attribute__((vector_size(64), aligned(4), may_alias));
@@ -55,10 +62,16 @@ INLINE vh to_half(vf v) {
 }
 INLINE void store_half(uint16_t *p, vf v) { *(vh_any *)p = to_half(v); }
 
-// NaN stays NaN in both.
+// NaN stays NaN in the first two; `larger` gives b when a is NaN.
+#if CK_LEVEL >= 2 // where one is NaN the instruction gives the second
+INLINE vf at_least(vf x, float floor) { return (vf)_mm512_max_ps((__m512)splat(floor), (__m512)x); }
+INLINE vf at_most(vf x, float ceiling) { return (vf)_mm512_min_ps((__m512)splat(ceiling), (__m512)x); }
+INLINE vf larger(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+#else
 INLINE vf at_least(vf x, float floor) { return choose((vi)(x < splat(floor)), splat(floor), x); }
 INLINE vf at_most(vf x, float ceiling) { return choose((vi)(x > splat(ceiling)), splat(ceiling), x); }
 INLINE vf larger(vf a, vf b) { return choose((vi)(a > b), a, b); }
+#endif
 
 INLINE float sum_of(vf v) {
     typedef float v8 __attribute__((vector_size(32)));
@@ -171,28 +184,16 @@ INLINE vf act_slope(int kind, vf g) {
 
 // ---------------------------------------------------------------- the product kernel
 
-// acc[rows][vectors] += a (rows of `depth`, `lda` elements apart) * panel. Each step reads one k (bf16: a pair) of the
+// acc[rows][vectors] += a (rows of `depth`, `lda` elements apart, type WORK) * panel. Each step reads one k (bf16: a pair) of the
 // panel, `step` elements further than the last. Every accumulator is one chain over k: its bits do not depend on
 // `rows` or `vectors`. `ahead` points to what is fetched into L2 meanwhile, `lines` (1, 2) lines a step.
+#if CK_LEVEL == 3
 INLINE void mac_pair(vf acc[][4], const vu *b, uint32_t (*bits)(const uint16_t *), const uint16_t *a, long lda, const int rows,
                      const int vectors) {
-#if CK_LEVEL == 3
     UNROLL for (int i = 0; i < rows; i++) {
         __m512bh pair = (__m512bh)_mm512_set1_epi32((int)bits(a + i * lda));
         UNROLL for (int j = 0; j < vectors; j++) acc[i][j] = (vf)_mm512_dpbf16_ps((__m512)acc[i][j], pair, (__m512bh)b[j]);
     }
-#else
-    vf low[4], high[4];
-    UNROLL for (int j = 0; j < vectors; j++) {
-        low[j] = (vf)(b[j] << 16);
-        high[j] = (vf)(b[j] & 0xffff0000u);
-    }
-    UNROLL for (int i = 0; i < rows; i++) {
-        uint32_t pair = bits(a + i * lda);
-        vf even = (vf)splat_bits(pair << 16), odd = (vf)splat_bits(pair & 0xffff0000u);
-        UNROLL for (int j = 0; j < vectors; j++) acc[i][j] = fma_(odd, high[j], fma_(even, low[j], acc[i][j]));
-    }
-#endif
 }
 INLINE uint32_t both(const uint16_t *p) {
     uint32_t u;
@@ -201,8 +202,9 @@ INLINE uint32_t both(const uint16_t *p) {
 }
 INLINE uint32_t only(const uint16_t *p) { return *p; }
 
-INLINE void mac_bf16(vf acc[][4], const uint16_t *a, long lda, const uint16_t *panel, long step, long depth, const int rows,
+INLINE void mac_bf16(vf acc[][4], const void *left, long lda, const uint16_t *panel, long step, long depth, const int rows,
                      const int vectors, const char *ahead, long ahead_step, const int lines) {
+    const uint16_t *a = left;
     for (long k = 0; k + 1 < depth; k += 2) {
         vu b[4];
         UNROLL for (int j = 0; j < vectors; j++) b[j] = *(const vu_any *)(panel + j * 32);
@@ -218,9 +220,36 @@ INLINE void mac_bf16(vf acc[][4], const uint16_t *a, long lda, const uint16_t *p
         mac_pair(acc, b, only, a + depth - 1, lda, rows, vectors);
     }
 }
+#else
+INLINE void mac_line(vf acc[][4], const vf *b, const float *a, long lda, const int rows, const int vectors) {
+    UNROLL for (int i = 0; i < rows; i++) {
+        vf x = splat(a[i * lda]);
+        UNROLL for (int j = 0; j < vectors; j++) acc[i][j] = fma_(x, b[j], acc[i][j]);
+    }
+}
 
-INLINE void mac_f32(vf acc[][4], const float *a, long lda, const float *panel, long step, long depth, const int rows,
+INLINE void mac_bf16(vf acc[][4], const void *left, long lda, const uint16_t *panel, long step, long depth, const int rows,
+                     const int vectors, const char *ahead, long ahead_step, const int lines) {
+    const float *a = left;
+    for (long k = 0; k < depth; k += 2) {
+        vf b[4];
+        UNROLL for (int j = 0; j < vectors; j++) b[j] = (vf)(*(const vu_any *)(panel + j * 32) << 16);
+        if (lines > 0) __builtin_prefetch(ahead, 0, 2);
+        if (lines > 1) __builtin_prefetch(ahead + 64, 0, 2);
+        ahead += ahead_step;
+        mac_line(acc, b, a + k, lda, rows, vectors);
+        if (k + 1 < depth) {
+            UNROLL for (int j = 0; j < vectors; j++) b[j] = (vf)(*(const vu_any *)(panel + j * 32) & 0xffff0000u);
+            mac_line(acc, b, a + k + 1, lda, rows, vectors);
+        }
+        panel += step;
+    }
+}
+#endif
+
+INLINE void mac_f32(vf acc[][4], const void *left, long lda, const float *panel, long step, long depth, const int rows,
                     const int vectors, const char *ahead, long ahead_step, const int lines) {
+    const float *a = left;
     for (long k = 0; k < depth; k++) {
         vf b[4];
         UNROLL for (int j = 0; j < vectors; j++) b[j] = load(panel + j * 16);
@@ -254,3 +283,10 @@ INLINE const void *offset(const void *data, int type, long elements) { return (c
         CASE_ROWS(1, CALL) CASE_ROWS(2, CALL) CASE_ROWS(3, CALL) CASE_ROWS(4, CALL) CASE_ROWS(5, CALL) CASE_ROWS(6, CALL) \
         CASE_ROWS(7, CALL) CASE_ROWS(8, CALL) CASE_ROWS(9, CALL) CASE_ROWS(10, CALL) CASE_ROWS(11, CALL) CASE_ROWS(12, CALL) \
     }
+
+// n numbers of either type as floats.
+INLINE void to_floats(float *to, const void *from, int type, long n) {
+    long i = 0;
+    for (; i + 16 <= n; i += 16) store(to + i, load_as(from, type, i, 16));
+    if (i < n) store_some(to + i, load_as(from, type, i, n - i), n - i);
+}

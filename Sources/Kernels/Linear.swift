@@ -64,7 +64,7 @@ extension Compute {
         arguments.bias = UnsafePointer(try bias?.vectorPointer(weights.rows, "bias"))
         arguments.y = y.c
         arguments.accumulate = accumulate ? 1 : 0
-        runLinear(&arguments, terms)
+        try runLinear(&arguments, terms)
     }
 
     /// The first half of a gated feed-forward block: `gated = act(x Gᵀ) · (x Uᵀ)`, with `[G; U]` one paired matrix.
@@ -91,7 +91,7 @@ extension Compute {
         if let saving { arguments.y = saving.c }
         arguments.gate = activation.code
         arguments.gated = gated.c
-        runLinear(&arguments, terms)
+        try runLinear(&arguments, terms)
     }
 
     /// The gradient of a linear product's input: `dX = alpha · (dY W + terms)`, or `dX += …`.
@@ -136,7 +136,7 @@ extension Compute {
             arguments.alpha = alpha
             arguments.y = try dX.columns(columns).c
             arguments.accumulate = accumulate ? 1 : 0
-            runLinear(&arguments, terms, columns: columns)
+            try runLinear(&arguments, terms, columns: columns)
         }
     }
 
@@ -177,8 +177,10 @@ extension Compute {
     /// Runs a product with the terms that touch `columns` (nil: all), their panels shifted accordingly.
     private func runLinear(
         _ arguments: inout ck_linear_args, _ terms: [LowRankTerm], columns: Range<Int>? = nil
-    ) {
+    ) throws(KernelError) {
         if arguments.rows == 0 { return }
+        let bytes = Compute.padded(ck_linear_scratch_bytes(arguments.w.columns))
+        let scratch = try pool.scratch(3, bytes * pool.threadCount)
         withUnsafeTemporaryAllocation(of: ck_term.self, capacity: max(terms.count, 1)) { list in
             var count = 0
             for term in terms where !term.rows.isEmpty {
@@ -203,6 +205,7 @@ extension Compute {
             }
             arguments.terms = UnsafePointer(list.baseAddress)
             arguments.term_count = count
+            (arguments.scratch, arguments.scratch_bytes) = (scratch, bytes)
             run(kernels.pointee.linear, &arguments)
             arguments.terms = nil
         }

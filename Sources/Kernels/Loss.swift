@@ -39,7 +39,7 @@ extension Compute {
         if let dHidden { arguments.dhidden = dHidden.c }
         arguments.scale = scale
         arguments.scratch_bytes = Compute.padded(
-            ck_head_loss_scratch_bytes(head.columns, head.elementType.code))
+            ck_head_loss_scratch_bytes(head.columns))
         arguments.scratch = try pool.scratch(2, arguments.scratch_bytes * pool.threadCount)
         labels.withUnsafeBufferPointer {
             arguments.labels = $0.baseAddress

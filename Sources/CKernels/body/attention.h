@@ -3,39 +3,49 @@
 // A query walks the blocks of its sequence in order with a running maximum and sum (Dao et al. 2022); whatever shares
 // its tile, its own numbers are the same.
 
-// c[rows][columns] += a * panel; `columns` a multiple of 16, `step` elements of a panel line.
-#define SCORE_TILE(TYPE, VECTORS) \
-    FOR_ROWS(n, { \
+enum { QUERY_ROWS = TILE_ROWS };
+
+// c[rows][columns] += a * panel; `columns` a multiple of 16, `step` elements of a panel line. Few rows take more columns
+// at a time, so that enough sums are under way.
+#define SUM_TILE(TYPE, VECTORS) \
+    do { \
+        enum { V = VECTORS }; \
         vf acc[R][4]; \
-        UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < VECTORS; j++) acc[i][j] = load(to + i * ldc + j * 16); \
-        mac(TYPE, acc, from, lda, lines, step, depth, R, VECTORS); \
-        UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < VECTORS; j++) store(to + i * ldc + j * 16, acc[i][j]); \
+        UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < V; j++) acc[i][j] = load(to + i * ldc + j * 16); \
+        mac(TYPE, acc, from, lda, lines, step, depth, R, V); \
+        UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < V; j++) store(to + i * ldc + j * 16, acc[i][j]); \
+    } while (0)
+
+#define SUM_ROWS(TYPE) \
+    FOR_ROWS(n, { \
+        enum { WIDE = TILE_VECTORS == 1 ? 1 : R <= 6 ? 4 : 2 }; \
+        for (long col = 0; col < columns;) { \
+            float *to = c + r * ldc + col; \
+            const void *lines = offset(panel, type, col * pair); \
+            if (columns - col >= WIDE * 16) { \
+                SUM_TILE(TYPE, WIDE); \
+                col += WIDE * 16; \
+            } else { \
+                SUM_TILE(TYPE, 1); \
+                col += 16; \
+            } \
+        } \
     })
 
 static void add_product(int type, float *c, long ldc, const void *a, long lda, const void *panel, long step, long depth,
                         long rows, long columns) {
-    const long pair = type == CK_BF16 ? 2 : 1;
-    for (long r = 0; r < rows; r += QUERY_ROWS) {
-        const long n = rows - r < QUERY_ROWS ? rows - r : QUERY_ROWS;
-        const void *from = offset(a, type, r * lda);
-        for (long col = 0; col < columns;) {
-            float *to = c + r * ldc + col;
-            const void *lines = offset(panel, type, col * pair);
-            if (SCORE_VECTORS == 4 && columns - col >= 64) {
-                if (type == CK_BF16) SCORE_TILE(CK_BF16, SCORE_VECTORS)
-                else SCORE_TILE(CK_F32, SCORE_VECTORS)
-                col += 64;
-            } else {
-                if (type == CK_BF16) SCORE_TILE(CK_BF16, 1)
-                else SCORE_TILE(CK_F32, 1)
-                col += 16;
-            }
-        }
+    const long pair = type == CK_BF16 ? 2 : 1, tiles = (rows + QUERY_ROWS - 1) / QUERY_ROWS;
+    for (long t = 0; t < tiles; t++) {
+        const long r = rows * t / tiles, n = rows * (t + 1) / tiles - r;
+        const void *from = offset(a, WORK(type), r * lda);
+        if (type == CK_BF16) SUM_ROWS(CK_BF16)
+        else SUM_ROWS(CK_F32)
     }
 }
 
 typedef struct {
-    int type;
+    int type;     // of the blocks
+    int row_type; // of q and out
     long head_dim;
     float scale, soft_cap;
     long window;
@@ -82,7 +92,7 @@ INLINE float soften(const query_tile *t, const float *s, void *p, long low, long
         if (low > 0 || high < 63) e = choose((vi)(x[j] == splat(-INFINITY)), splat(0), e);
         x[j] = e;
         total += e;
-        if (t->type == CK_BF16) store_half((uint16_t *)p + j * 16, e);
+        if (WORK(t->type) == CK_BF16) store_half((uint16_t *)p + j * 16, e);
         else store((float *)p + j * 16, e);
     }
     *sum = *sum * factor + sum_of(total);
@@ -91,13 +101,14 @@ INLINE float soften(const query_tile *t, const float *s, void *p, long low, long
 }
 
 static void attend_tile(const query_tile *t) {
-    const int type = t->type;
+    const int type = t->type, work = WORK(type);
     const long d = t->head_dim, dp = ck_padded(d), pair = type == CK_BF16 ? 2 : 1;
     _Alignas(64) float q[QUERY_ROWS * 512], o[QUERY_ROWS * 512], s[QUERY_ROWS * 64], p[QUERY_ROWS * 64];
     float top[QUERY_ROWS], sum[QUERY_ROWS];
     long first = t->position[0] / 64;
     for (int i = 0; i < t->rows; i++) {
-        memcpy((char *)q + i * d * ck_size(type), t->q[i], (size_t)(d * ck_size(type)));
+        if (work == CK_F32) to_floats(q + i * d, t->q[i], t->row_type, d);
+        else memcpy((char *)q + i * d * 2, t->q[i], (size_t)d * 2);
         top[i] = -INFINITY;
         sum[i] = 0;
         for (long c = 0; c < dp; c += 16) store(o + i * dp + c, splat(0));
@@ -110,14 +121,14 @@ static void attend_tile(const query_tile *t) {
         add_product(type, s, 64, q, d, block, 64 * pair, d, t->rows, 64);
         for (int i = 0; i < t->rows; i++) {
             long low = t->window > 0 ? t->position[i] - t->window + 1 - b * 64 : 0, high = t->position[i] - b * 64;
-            float factor = soften(t, s + i * 64, (char *)p + i * 64 * ck_size(type), low, high, &top[i], &sum[i]);
+            float factor = soften(t, s + i * 64, (char *)p + i * 64 * ck_size(work), low, high, &top[i], &sum[i]);
             for (long c = 0; c < dp; c += 16) store(o + i * dp + c, load(o + i * dp + c) * splat(factor));
         }
         add_product(type, o, dp, p, 64, offset(block, type, 64 * d), dp * pair, 64, t->rows, dp);
     }
     for (int i = 0; i < t->rows; i++) {
         vf share = splat(1.f / sum[i]);
-        for (long c = 0; c < d; c += 16) store_as(t->out[i], type, c, load(o + i * dp + c) * share, d - c);
+        for (long c = 0; c < d; c += 16) store_as(t->out[i], t->row_type, c, load(o + i * dp + c) * share, d - c);
         if (t->log_sum[i]) *t->log_sum[i] = (top[i] + log2f(sum[i])) / LOG2_E;
     }
 }
@@ -194,7 +205,7 @@ static void attend(const void *arguments, int thread, int threads) {
                     const long middle = done + (q1 - q0) * blocks / 2;
                     done += (q1 - q0) * blocks;
                     if (middle < ck_share(total, thread, threads) || middle >= ck_share(total, thread + 1, threads)) continue;
-                    query_tile t = {.type = c->type, .head_dim = d, .scale = a->scale, .soft_cap = a->soft_cap, .window = a->window,
+                    query_tile t = {.type = c->type, .row_type = c->type, .head_dim = d, .scale = a->scale, .soft_cap = a->soft_cap, .window = a->window,
                                     .base = ck_block(c, 0, a->layer, h), .rows = (int)(q1 - q0),
                                     .pages = a->pages + a->page_offsets[a->sequences[row]],
                                     .block_step = ck_block(c, 1, 0, 0) - ck_block(c, 0, 0, 0)};
@@ -211,15 +222,19 @@ static void attend(const void *arguments, int thread, int threads) {
 
 // ---------------------------------------------------------------- training
 
-// 64 rows of one head -> pairs (bf16) or lines (float32) along the head dimension: [d/2][64][2] or [d][64].
+// 64 rows of one head -> pairs (bf16) or lines (float32) along the head dimension: [d/2][64][2] or [d][64]. `type` is
+// what comes out; bf16 may become float32.
 static void pack_along_head(int type, const ck_matrix *m, long row, long rows, long column, long d, void *out) {
     if (rows < 64) memset(out, 0, (size_t)(64 * d * ck_size(type)));
     for (long r = 0; r < rows; r++) {
-        const char *from = (const char *)m->data + ((row + r) * m->stride + column) * ck_size(type);
-        if (type == CK_BF16)
-            for (long c = 0; c < d; c += 2) memcpy((uint16_t *)out + c * 64 + r * 2, from + c * 2, 4);
-        else
-            for (long c = 0; c < d; c++) ((float *)out)[c * 64 + r] = ((const float *)from)[c];
+        const void *from = offset(m->data, m->type, (row + r) * m->stride + column);
+        if (type == CK_BF16) {
+            for (long c = 0; c < d; c += 2) memcpy((uint16_t *)out + c * 64 + r * 2, (const uint16_t *)from + c, 4);
+            continue;
+        }
+        float line[512];
+        to_floats(line, from, m->type, d);
+        for (long c = 0; c < d; c++) ((float *)out)[c * 64 + r] = line[c];
     }
 }
 
@@ -229,7 +244,7 @@ static void pack_along_rows(int type, const ck_matrix *m, long row, long rows, l
     if (rows < 64 || dp > d) memset(out, 0, (size_t)(64 * dp * ck_size(type)));
     if (type == CK_F32) {
         for (long r = 0; r < rows; r++)
-            memcpy((float *)out + r * dp, (const float *)m->data + (row + r) * m->stride + column, (size_t)d * 4);
+            to_floats((float *)out + r * dp, offset(m->data, m->type, (row + r) * m->stride + column), m->type, d);
         return;
     }
     for (long r = 0; r < rows; r += 2) {
@@ -248,7 +263,7 @@ static void pack_along_rows(int type, const ck_matrix *m, long row, long rows, l
 
 static void span_attention(const void *arguments, int thread, int threads) {
     const ck_span_attention_args *a = arguments;
-    const int type = a->q.type;
+    const int type = WORK(a->q.type);
     const long d = a->head_dim, size = ck_size(type), group = a->query_heads / a->kv_heads;
     const long block_bytes = ck_cache_block_bytes(d, type);
     char *kv = (char *)a->scratch + thread * a->scratch_bytes;
@@ -277,12 +292,12 @@ static void span_attention(const void *arguments, int thread, int threads) {
                             pack_along_head(type, &a->k, r, n, g * d, d, block);
                             pack_along_rows(type, &a->v, r, n, g * d, d, block + 64 * d * size);
                         }
-                        query_tile t = {.type = type, .head_dim = d, .scale = a->scale, .soft_cap = a->soft_cap,
+                        query_tile t = {.type = type, .row_type = a->q.type, .head_dim = d, .scale = a->scale, .soft_cap = a->soft_cap,
                                         .window = a->window, .base = kv, .block_step = block_bytes, .rows = (int)(q1 - q0)};
                         for (long q = q0; q < q1; q++) {
                             const long position = b * 64 + q % count, head = g * group + q / count, r = row + position;
-                            t.q[q - q0] = (const char *)a->q.data + (r * a->q.stride + head * d) * size;
-                            t.out[q - q0] = (char *)a->out.data + (r * a->out.stride + head * d) * size;
+                            t.q[q - q0] = offset(a->q.data, a->q.type, r * a->q.stride + head * d);
+                            t.out[q - q0] = (char *)a->out.data + (r * a->out.stride + head * d) * ck_size(a->q.type);
                             t.position[q - q0] = position;
                             t.log_sum[q - q0] = a->log_sum + head * a->log_sum_stride + r;
                         }
@@ -295,7 +310,7 @@ static void span_attention(const void *arguments, int thread, int threads) {
 // Keys of block j against queries of block i, transposed: p[key][query], ds[key][query], so that a query's constants
 // are vectors. `rows`: queries and keys of the span.
 static void backward_scores(const ck_span_attention_args *a, const backward_scratch *z, long i, long j, long rows) {
-    const int type = a->q.type;
+    const int type = WORK(a->q.type);
     const long d = a->head_dim, pair = type == CK_BF16 ? 2 : 1, size = ck_size(type);
     memset(z->s, 0, 4096 * 4);
     memset(z->dp, 0, 4096 * 4);
@@ -332,7 +347,7 @@ static void backward_scores(const ck_span_attention_args *a, const backward_scra
 }
 
 static void backward_head(const ck_span_attention_args *a, const backward_scratch *z, long row, long rows, long head) {
-    const int type = a->q.type;
+    const int type = WORK(a->q.type);
     const long d = a->head_dim, dp = ck_padded(d), pair = type == CK_BF16 ? 2 : 1, size = ck_size(type), blocks = (rows + 63) / 64;
     memset(z->dq, 0, (size_t)(blocks * 64 * d * 4));
     for (long b = 0; b < blocks; b++) {
@@ -370,7 +385,7 @@ static void backward_head(const ck_span_attention_args *a, const backward_scratc
 
 static void span_attention_backward(const void *arguments, int thread, int threads) {
     const ck_span_attention_args *a = arguments;
-    const int type = a->q.type;
+    const int type = WORK(a->q.type);
     const long d = a->head_dim, dp = ck_padded(d), size = ck_size(type), group = a->query_heads / a->kv_heads;
     long bytes;
     const backward_scratch z =
@@ -399,12 +414,17 @@ static void span_attention_backward(const void *arguments, int thread, int threa
                         memset(kt, 0, (size_t)(64 * d * size));
                     }
                     for (long r = 0; r < n; r++) {
-                        memcpy(k + r * d * size, offset(a->k.data, type, (row + b * 64 + r) * a->k.stride + g * d), (size_t)(d * size));
-                        memcpy(v + r * d * size, offset(a->v.data, type, (row + b * 64 + r) * a->v.stride + g * d), (size_t)(d * size));
-                        if (type == CK_BF16)
+                        const void *from_k = offset(a->k.data, a->k.type, (row + b * 64 + r) * a->k.stride + g * d);
+                        const void *from_v = offset(a->v.data, a->v.type, (row + b * 64 + r) * a->v.stride + g * d);
+                        if (type == CK_BF16) {
+                            memcpy(k + r * d * 2, from_k, (size_t)d * 2);
+                            memcpy(v + r * d * 2, from_v, (size_t)d * 2);
                             for (long c = 0; c < d; c++) ((uint16_t *)kt)[c * 64 + r] = ((uint16_t *)k)[r * d + c];
-                        else
+                        } else {
+                            to_floats((float *)k + r * d, from_k, a->k.type, d);
+                            to_floats((float *)v + r * d, from_v, a->v.type, d);
                             for (long c = 0; c < d; c++) ((float *)kt)[c * 64 + r] = ((float *)k)[r * d + c];
+                        }
                     }
                 }
                 for (long h = g * group; h < (g + 1) * group; h++) backward_head(a, &z, row, rows, h);

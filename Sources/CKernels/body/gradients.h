@@ -1,51 +1,58 @@
 // Weight gradients and the optimizer.
 
-enum { NARROW = TILE_ROWS >= 12 ? 8 : TILE_ROWS >= 6 ? 4 : 2, TOKENS = 256 };
+// `narrow` values of a token are broadcast against `vectors` vectors of the other side.
+#if CK_LEVEL == 3
+enum { NARROW = 8, WIDE_VECTORS = 2, TOKENS = 256 };
+#elif CK_LEVEL == 2
+enum { NARROW = 16, WIDE_VECTORS = 1, TOKENS = 256 };
+#else
+enum { NARROW = TILE_ROWS < 4 ? 2 : 4, WIDE_VECTORS = 1, TOKENS = 256 };
+#endif
 
-// out[NARROW][columns 32] += pairs of tokens: `left` broadcast, `right` interleaved while loading. Sums in token order.
-INLINE void contract_tile_bf16(float *out, long out_stride, const uint32_t *left, const uint16_t *right, long stride, long tokens,
-                               const int narrow, const int vectors) {
+// out[NARROW][vectors * 16] += sum over tokens, in token order. left: bf16 instructions [token pair][NARROW][2], else
+// float [token][NARROW]; right: rows of the matrix.
+INLINE void contract_tile(const int type, float *out, long out_stride, const void *left, const void *right, long stride,
+                          long tokens) {
     vf acc[NARROW][4];
-    UNROLL for (int i = 0; i < narrow; i++) UNROLL for (int j = 0; j < vectors; j++) acc[i][j] = load(out + i * out_stride + j * 16);
-    for (long t = 0; t < tokens; t += 2) {
-        vu y[2];
-        UNROLL for (int j = 0; j < vectors; j++) {
-            y[j] = widen(load_half(right + t * stride + j * 16));
-            if (t + 1 < tokens) y[j] |= widen(load_half(right + (t + 1) * stride + j * 16)) << 16;
+    UNROLL for (int i = 0; i < NARROW; i++)
+        UNROLL for (int j = 0; j < WIDE_VECTORS; j++) acc[i][j] = load(out + i * out_stride + j * 16);
+#if CK_LEVEL == 3
+    if (type == CK_BF16) {
+        for (long t = 0; t < tokens; t += 2) {
+            vu y[WIDE_VECTORS];
+            UNROLL for (int j = 0; j < WIDE_VECTORS; j++) { // two tokens interleaved while loading
+                y[j] = widen(load_half((const uint16_t *)right + t * stride + j * 16));
+                if (t + 1 < tokens) y[j] |= widen(load_half((const uint16_t *)right + (t + 1) * stride + j * 16)) << 16;
+            }
+            mac_pair(acc, y, both, (const uint16_t *)left + t * NARROW, 2, NARROW, WIDE_VECTORS);
         }
-        mac_pair(acc, y, both, (const uint16_t *)(left + t / 2 * NARROW), 2, narrow, vectors);
-    }
-    UNROLL for (int i = 0; i < narrow; i++) UNROLL for (int j = 0; j < vectors; j++) store(out + i * out_stride + j * 16, acc[i][j]);
-}
-
-INLINE void contract_tile_f32(float *out, long out_stride, const float *left, const float *right, long stride, long tokens,
-                              const int narrow, const int vectors) {
-    vf acc[NARROW][4];
-    UNROLL for (int i = 0; i < narrow; i++) UNROLL for (int j = 0; j < vectors; j++) acc[i][j] = load(out + i * out_stride + j * 16);
-    for (long t = 0; t < tokens; t++)
-        UNROLL for (int j = 0; j < vectors; j++) {
-            vf y = load(right + t * stride + j * 16);
-            UNROLL for (int i = 0; i < narrow; i++) acc[i][j] = fma_(splat(left[t * NARROW + i]), y, acc[i][j]);
-        }
-    UNROLL for (int i = 0; i < narrow; i++) UNROLL for (int j = 0; j < vectors; j++) store(out + i * out_stride + j * 16, acc[i][j]);
+    } else
+#endif
+        for (long t = 0; t < tokens; t++)
+            UNROLL for (int j = 0; j < WIDE_VECTORS; j++) {
+                vf y = load_as(right, type, t * stride + j * 16, 16);
+                UNROLL for (int i = 0; i < NARROW; i++) acc[i][j] = fma_(splat(((const float *)left)[t * NARROW + i]), y, acc[i][j]);
+            }
+    UNROLL for (int i = 0; i < NARROW; i++)
+        UNROLL for (int j = 0; j < WIDE_VECTORS; j++) store(out + i * out_stride + j * 16, acc[i][j]);
 }
 
 // sums[narrow][wide] for wide columns [w0, w1), w0 a multiple of 32; both padded: narrow to NARROW, wide to 32.
 static void contract_range(const ck_contract_args *a, const ck_matrix *left, const ck_matrix *right, long narrow, long wide,
                            long w0, long w1, float *sums, long stride) {
     const int type = left->type;
-    _Alignas(64) uint32_t pairs[TOKENS * NARROW]; // bf16: [token pair][NARROW]; float32: [token][NARROW]
-    _Alignas(64) uint32_t edge[TOKENS * 32];      // the last columns, padded
+    _Alignas(64) float lines[TOKENS * NARROW];
+    _Alignas(64) float edge[TOKENS * 32]; // the last columns, padded
     for (long t0 = 0; t0 < a->rows; t0 += TOKENS) {
         const long tokens = a->rows - t0 < TOKENS ? a->rows - t0 : TOKENS;
         for (long r0 = 0; r0 < narrow; r0 += NARROW) {
             const long real = narrow - r0 < NARROW ? narrow - r0 : NARROW;
-            memset(pairs, 0, sizeof pairs);
+            memset(lines, 0, sizeof lines);
             for (long t = 0; t < tokens; t++)
                 for (long i = 0; i < real; i++) {
-                    long from = (t0 + t) * left->stride + r0 + i;
-                    if (type == CK_BF16) ((uint16_t *)pairs)[(t / 2 * NARROW + i) * 2 + (t & 1)] = ((const uint16_t *)left->data)[from];
-                    else ((float *)pairs)[t * NARROW + i] = ((const float *)left->data)[from];
+                    const long from = (t0 + t) * left->stride + r0 + i;
+                    if (WORK(type) == CK_BF16) ((uint16_t *)lines)[(t / 2 * NARROW + i) * 2 + (t & 1)] = ((const uint16_t *)left->data)[from];
+                    else lines[t * NARROW + i] = ck_load(left->data, type, from);
                 }
             for (long w = w0; w < w1; w += 32) {
                 const void *y = offset(right->data, type, t0 * right->stride + w);
@@ -53,17 +60,14 @@ static void contract_range(const ck_contract_args *a, const ck_matrix *left, con
                 if (wide - w < 32) {
                     memset(edge, 0, sizeof edge);
                     for (long t = 0; t < tokens; t++)
-                        memcpy((char *)edge + t * 32 * ck_size(type), (const char *)y + t * y_stride * ck_size(type),
-                               (size_t)((wide - w) * ck_size(type)));
+                        memcpy((char *)edge + t * 32 * ck_size(type), offset(y, type, t * y_stride), (size_t)((wide - w) * ck_size(type)));
                     y = edge;
                     y_stride = 32;
                 }
-                float *out = sums + r0 * stride + w - w0;
-                for (int v = 0; v < 2; v += TILE_VECTORS) {
-                    if (type == CK_BF16)
-                        contract_tile_bf16(out + v * 16, stride, pairs, (const uint16_t *)y + v * 16, y_stride, tokens, NARROW, TILE_VECTORS);
-                    else
-                        contract_tile_f32(out + v * 16, stride, (const float *)pairs, (const float *)y + v * 16, y_stride, tokens, NARROW, TILE_VECTORS);
+                for (int v = 0; v < 2; v += WIDE_VECTORS) {
+                    float *out = sums + r0 * stride + w - w0 + v * 16;
+                    if (type == CK_BF16) contract_tile(CK_BF16, out, stride, lines, offset(y, type, v * 16), y_stride, tokens);
+                    else contract_tile(CK_F32, out, stride, lines, offset(y, type, v * 16), y_stride, tokens);
                 }
             }
         }

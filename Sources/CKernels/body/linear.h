@@ -2,8 +2,6 @@
 //
 // The whole contraction runs in one chain an element, so tile heights, row blocks and threads do not change bits.
 
-enum { BLOCK_ROWS = 132 };
-
 // out[rows][32] = a * panel (fresh), or += (not fresh). `width`: 32, or 16 for a narrow last panel.
 INLINE void tile(float *out, const int fresh, const int type, const void *a, long lda, const void *panel, long width,
                  long depth, const int rows, const int vectors, const char *ahead, long ahead_step, const int lines) {
@@ -20,6 +18,7 @@ INLINE void tile(float *out, const int fresh, const int type, const void *a, lon
 #define TILE_CALL(TYPE, FRESH, VECTORS, LINES) \
     FOR_ROWS(rows, tile(out, FRESH, TYPE, a, lda, panel, width, depth, R, VECTORS, ahead, LINES * 64, LINES))
 
+// `type` is the panel's; a is of type WORK.
 static void tile_of(float *out, int type, const void *a, long lda, const void *panel, long width, long depth, int rows,
                     const char *ahead, int lines) {
     if (width == 16 || TILE_VECTORS == 1) {
@@ -34,6 +33,7 @@ static void tile_of(float *out, int type, const void *a, long lda, const void *p
         else TILE_CALL(CK_BF16, 1, TILE_VECTORS, 2)
     } else {
         if (lines == 0) TILE_CALL(CK_F32, 1, TILE_VECTORS, 0)
+        else if (lines == 1) TILE_CALL(CK_F32, 1, TILE_VECTORS, 1)
         else TILE_CALL(CK_F32, 1, TILE_VECTORS, 2)
     }
 }
@@ -53,15 +53,25 @@ static void tile_more(float *out, int type, const void *a, long lda, const void 
 
 // Low-rank terms of rows [m, m + rows) in the panel that begins at `column`.
 static void tile_terms(const ck_linear_args *a, float *out, long m, int rows, long column) {
+    enum { RANKS = 128 }; // converted at a time; even
+    float u[TILE_ROWS * RANKS];
     for (long i = 0; i < a->term_count; i++) {
         const ck_term *t = &a->terms[i];
         if (column < t->column0 || column >= t->column0 + t->up.rows) continue;
-        long first = t->row0 > m ? t->row0 : m, end = t->row1 < m + rows ? t->row1 : m + rows;
+        const long first = t->row0 > m ? t->row0 : m, end = t->row1 < m + rows ? t->row1 : m + rows;
         if (first >= end) continue;
-        long panel = (column - t->column0) / 32, depth = ck_depth(t->up.columns, t->up.type);
-        tile_more(out + (first - m) * 32, t->up.type, offset(t->u.data, t->u.type, (first - t->row0) * t->u.stride),
-                  t->u.stride, offset(t->up.data, t->up.type, panel * 32 * depth), ck_panel_width(t->up.rows, panel),
-                  t->up.columns, (int)(end - first));
+        const int type = t->up.type, convert = WORK(type) != type;
+        const long panel = (column - t->column0) / 32, depth = ck_depth(t->up.columns, type), width = ck_panel_width(t->up.rows, panel);
+        const char *data = offset(t->up.data, type, panel * 32 * depth);
+        for (long r = 0; r < t->up.columns; r += RANKS) {
+            const long ranks = !convert ? t->up.columns : t->up.columns - r < RANKS ? t->up.columns - r : RANKS;
+            const void *left = offset(t->u.data, type, (first - t->row0) * t->u.stride + r);
+            if (convert)
+                for (long row = 0; row < end - first; row++) to_floats(u + row * RANKS, offset(left, type, row * t->u.stride), type, ranks);
+            tile_more(out + (first - m) * 32, type, convert ? u : left, convert ? RANKS : t->u.stride,
+                      offset(data, type, r * width), width, ranks, (int)(end - first));
+            if (!convert) break;
+        }
     }
 }
 
@@ -92,39 +102,52 @@ static void tile_gate(const ck_linear_args *a, const float *gate, const float *u
     else tile_gate_as(a->gate, a, gate, up, m, rows, column);
 }
 
-// Rows [m0, m1), at most BLOCK_ROWS, against panels [p0, p1).
-static void linear_block(const ck_linear_args *a, long m0, long m1, long p0, long p1) {
+// A panel of bf16 pairs as float lines [depth][width].
+static void panel_to_floats(float *to, const uint16_t *from, long width, long depth) {
+    for (long k = 0; k < depth; k += 2, from += width * 2)
+        for (long j = 0; j < width; j += 16) {
+            vu b = *(const vu_any *)(from + j * 2);
+            store(to + k * width + j, (vf)(b << 16));
+            if (k + 1 < depth) store(to + (k + 1) * width + j, (vf)(b & 0xffff0000u));
+        }
+}
+
+// Rows [m0, m1), at most BLOCK_ROWS, against panels [p0, p1). x: the rows of `a->x` from m0 on, of type WORK.
+static void linear_block(const ck_linear_args *a, const void *x, long x_stride, float *lines, long m0, long m1, long p0, long p1) {
     _Alignas(64) float buffer[2][(BLOCK_ROWS + TILE_ROWS) * 32]; // with a gate: its panel waits for the up panel
-    const int type = a->w.type;
+    const int type = a->w.type, work = WORK(type);
     const long depth = ck_depth(a->w.columns, type), count = m1 - m0;
     const int tiles = (int)((count + TILE_ROWS - 1) / TILE_ROWS);
+    // With many rows it pays to convert a panel once for all of them.
+    const bool convert = work != type && tiles > 2 && lines != NULL;
     for (long p = p0; p < p1; p++) {
         const void *panel = offset(a->w.data, type, p * 32 * depth);
         const long width = ck_panel_width(a->w.rows, p), column = ck_panel_row(&a->w, p);
         const long columns = a->w.rows - column < width ? a->w.rows - column : width;
         const long next_bytes = p + 1 < p1 ? ck_panel_width(a->w.rows, p + 1) * depth * ck_size(type) : 0;
         const char *next = (const char *)offset(panel, type, width * depth);
+        if (convert) panel_to_floats(lines, panel, width, a->w.columns);
         float *results = buffer[a->gated.data && (p & 1)];
         for (int t = 0; t < tiles; t++) {
-            long m = m0 + count * t / tiles;
-            int rows = (int)(m0 + count * (t + 1) / tiles - m);
-            float *out = results + (m - m0) * 32;
+            const long m = count * t / tiles;
+            const int rows = (int)(count * (t + 1) / tiles - m);
+            float *out = results + m * 32;
             // The next panel arrives in L2 during the first tiles of this one: half in each of two, or all in one.
-            int lines = next_bytes == 0 || width != 32 ? 0 : tiles == 1 ? 2 : t < 2 ? 1 : 0;
-            const char *ahead = lines == 1 && t == 1 ? next + next_bytes / 2 : next;
-            tile_of(out, type, offset(a->x.data, type, m * a->x.stride), a->x.stride, panel, width, a->w.columns, rows, ahead,
-                    lines);
-            if (a->term_count) tile_terms(a, out, m, rows, column);
-            if (a->y.data) tile_store(a, out, m, rows, column, columns);
-            if (a->gated.data && (p & 1)) tile_gate(a, buffer[0] + (m - m0) * 32, out, m, rows, column - a->w.rows / 2);
+            int ahead_lines = next_bytes == 0 || width != 32 ? 0 : convert ? t == 0 : tiles == 1 ? 2 : t < 2 ? 1 : 0;
+            const char *ahead = ahead_lines == 1 && t == 1 ? next + next_bytes / 2 : next;
+            if (convert) tile_of(out, CK_F32, offset(x, work, m * x_stride), x_stride, lines, width, a->w.columns, rows, ahead, ahead_lines);
+            else tile_of(out, type, offset(x, work, m * x_stride), x_stride, panel, width, a->w.columns, rows, ahead, ahead_lines);
+            if (a->term_count) tile_terms(a, out, m0 + m, rows, column);
+            if (a->y.data) tile_store(a, out, m0 + m, rows, column, columns);
+            if (a->gated.data && (p & 1)) tile_gate(a, buffer[0] + m * 32, out, m0 + m, rows, column - a->w.rows / 2);
         }
     }
 }
 
 static void linear(const void *arguments, int thread, int threads) {
     const ck_linear_args *a = arguments;
-    long unit = a->gated.data ? 2 : 1, units = ck_panels(a->w.rows) / unit;
-    if (a->gated.data == NULL) units = ck_panels(a->w.rows);
+    const int type = a->w.type, work = WORK(type);
+    const long unit = a->gated.data ? 2 : 1, units = ck_panels(a->w.rows) / unit, k = a->w.columns;
     long m0 = 0, m1 = a->rows, p0 = 0, p1 = ck_panels(a->w.rows);
     if (a->rows >= 24 * threads || (units < 4 * threads && a->rows >= 2 * threads)) {
         m0 = ck_share(a->rows, thread, threads);
@@ -133,12 +156,19 @@ static void linear(const void *arguments, int thread, int threads) {
         p0 = ck_share(units, thread, threads) * unit;
         p1 = ck_share(units, thread + 1, threads) * unit;
     }
+    if (m0 == m1 || p0 == p1) return;
     // Rows of x in a block stay in L2 while the panels pass.
-    long most = (512 << 10) / (a->w.columns * ck_size(a->w.type)) / TILE_ROWS * TILE_ROWS;
+    long most = (1 << 20) / (k * ck_size(work)) / TILE_ROWS * TILE_ROWS;
     most = most > BLOCK_ROWS ? BLOCK_ROWS : most < 4 * TILE_ROWS ? 4 * TILE_ROWS : most;
-    long blocks = (m1 - m0 + most - 1) / most;
-    for (long b = 0; b < blocks; b++)
-        linear_block(a, m0 + (m1 - m0) * b / blocks, m0 + (m1 - m0) * (b + 1) / blocks, p0, p1);
+    const long blocks = (m1 - m0 + most - 1) / most, stride = (k + 15) / 16 * 16;
+    float *floats = (float *)((char *)a->scratch + thread * a->scratch_bytes), *lines = floats + BLOCK_ROWS * stride;
+    for (long b = 0; b < blocks; b++) {
+        const long from = m0 + (m1 - m0) * b / blocks, to = m0 + (m1 - m0) * (b + 1) / blocks;
+        const void *x = offset(a->x.data, type, from * a->x.stride);
+        if (work != type)
+            for (long m = 0; m < to - from; m++) to_floats(floats + m * stride, offset(x, type, m * a->x.stride), type, k);
+        linear_block(a, work == type ? x : floats, work == type ? a->x.stride : stride, lines, from, to, p0, p1);
+    }
 }
 
 // ---------------------------------------------------------------- W -> W^T

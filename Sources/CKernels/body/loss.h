@@ -9,18 +9,21 @@ enum { LOSS_LIMIT = 64 }; // a power of two: e^(logit - reference) <= 2^LOSS_LIM
 typedef struct {
     const ck_head_loss_args *a;
     long m0, rows;
-    char *e;             // [rows][LOSS_COLUMNS], type of the head
+    const void *x;       // hidden rows of type WORK
+    long x_stride;
+    char *e;             // [rows][LOSS_COLUMNS] of type WORK
     char *transposed;    // panels of 32 columns k: [K/32][LOSS_COLUMNS]
     float *gradient;     // [rows][padded K]
+    float *lines;        // one panel as floats
     long gradient_stride;
     float reference[LOSS_ROWS], top[LOSS_ROWS], sum[LOSS_ROWS], chunk_sum[LOSS_ROWS], label_logit[LOSS_ROWS];
 } loss_block;
 
-static float dot_packed(const ck_matrix *x, long row, const ck_packed *w, long output) {
+static float dot_packed(const void *x, const ck_packed *w, long output) {
     // The same chain as a tile's: the label's logit must equal the one the product makes.
     _Alignas(64) float out[32];
     long panel = output / 32, depth = ck_depth(w->columns, w->type);
-    tile_of(out, w->type, offset(x->data, x->type, row * x->stride), x->stride, offset(w->data, w->type, panel * 32 * depth),
+    tile_of(out, w->type, x, 0, offset(w->data, w->type, panel * 32 * depth),
             ck_panel_width(w->rows, panel), w->columns, 1, NULL, 0);
     return out[output % 32];
 }
@@ -34,8 +37,9 @@ INLINE vf logit_of(const ck_head_loss_args *a, vf product) {
 // Exponentials of vocabulary columns [c0, c0 + columns); `columns` stored as a multiple of 32, the tail as zero.
 static void loss_exponentials(loss_block *z, long c0, long columns) {
     const ck_head_loss_args *a = z->a;
-    const int type = a->head.type;
+    const int type = a->head.type, work = WORK(type);
     const long depth = ck_depth(a->head.columns, type);
+    const bool convert = work != type && z->rows > 2 * TILE_ROWS;
     const int tiles = (int)((z->rows + TILE_ROWS - 1) / TILE_ROWS);
     _Alignas(64) float out[TILE_ROWS * 32];
     for (long i = 0; i < z->rows; i++) {
@@ -45,13 +49,14 @@ static void loss_exponentials(loss_block *z, long c0, long columns) {
     for (long p = 0; p * 32 < columns; p++) {
         const long panel = c0 / 32 + p, width = ck_panel_width(a->head.rows, panel), real = columns - p * 32 < 32 ? columns - p * 32 : 32;
         const char *data = offset(a->head.data, type, panel * 32 * depth), *next = data + width * depth * ck_size(type);
+        if (convert) panel_to_floats(z->lines, (const uint16_t *)data, width, a->head.columns);
         for (int t = 0; t < tiles; t++) {
             const long m = z->rows * t / tiles;
             const int rows = (int)(z->rows * (t + 1) / tiles - m);
-            const int lines = width != 32 || (p + 1) * 32 >= columns || t > 1 ? 0 : 1;
+            const int lines = width != 32 || (p + 1) * 32 >= columns || t > (convert ? 0 : 1) ? 0 : 1;
             if (width < 32) memset(out, 0, sizeof out);
-            tile_of(out, type, offset(a->hidden.data, type, (z->m0 + m) * a->hidden.stride), a->hidden.stride, data, width,
-                    a->head.columns, rows, next + (t == 1 ? width * depth * ck_size(type) / 2 : 0), lines);
+            tile_of(out, convert ? CK_F32 : type, offset(z->x, work, m * z->x_stride), z->x_stride, convert ? (const void *)z->lines : data,
+                    width, a->head.columns, rows, next + (t == 1 ? width * depth * ck_size(type) / 2 : 0), lines);
             for (int i = 0; i < rows; i++) {
                 const vf reference = splat(z->reference[m + i]);
                 vf sum = splat(0), top = splat(z->top[m + i]);
@@ -66,7 +71,7 @@ static void loss_exponentials(loss_block *z, long c0, long columns) {
                         vf t1 = (x + reference) * splat(1 / a->soft_cap);
                         e = choose((vi)(e == splat(0)), splat(0), e * (splat(1) - t1 * t1));
                     }
-                    store_as(z->e, type, (m + i) * LOSS_COLUMNS + p * 32 + j * 16, e, 16);
+                    store_as(z->e, work, (m + i) * LOSS_COLUMNS + p * 32 + j * 16, e, 16);
                 }
                 z->chunk_sum[m + i] += sum_of(sum);
                 z->top[m + i] = max_of(top);
@@ -104,11 +109,12 @@ static void loss_gradient(loss_block *z, long c0, long columns) {
     const ck_packed transposed = {z->transposed, a->head.columns, columns, type, 0};
     for (long p = 0; p < ck_panels(a->head.columns); p++)
         transpose_panel(&chunk, p, z->transposed + p * 32 * t_depth * ck_size(type));
-    ck_linear_args product = {.x = {z->e, LOSS_COLUMNS, type}, .w = transposed, .rows = z->rows, .alpha = 1,
-                              .y = {z->gradient, z->gradient_stride, CK_F32}, .accumulate = 1};
+    const ck_linear_args product = {.x = {z->e, LOSS_COLUMNS, type}, .w = transposed, .rows = z->rows, .alpha = 1,
+                                    .y = {z->gradient, z->gradient_stride, CK_F32}, .accumulate = 1};
     for (long m = 0; m < z->rows; m += BLOCK_ROWS) {
         const long end = m + BLOCK_ROWS < z->rows ? m + BLOCK_ROWS : z->rows;
-        linear_block(&product, m, end, 0, ck_panels(a->head.columns));
+        linear_block(&product, offset(z->e, WORK(type), m * LOSS_COLUMNS), LOSS_COLUMNS, z->lines, m, end, 0,
+                     ck_panels(a->head.columns));
     }
 }
 
@@ -117,7 +123,7 @@ static void loss_rows(loss_block *z) {
     const long n = a->head.columns;
     for (long i = 0; i < z->rows; i++) {
         const long label = a->labels[z->m0 + i];
-        z->label_logit[i] = label < 0 ? 0 : logit_of(a, splat(dot_packed(&a->hidden, z->m0 + i, &a->head, label)))[0];
+        z->label_logit[i] = label < 0 ? 0 : logit_of(a, splat(dot_packed(offset(z->x, WORK(a->head.type), i * z->x_stride), &a->head, label)))[0];
         z->reference[i] = z->label_logit[i];
         z->sum[i] = 0;
     }
@@ -149,18 +155,27 @@ static void loss_rows(loss_block *z) {
 
 static void head_loss(const void *arguments, int thread, int threads) {
     const ck_head_loss_args *a = arguments;
-    loss_block z = {.a = a};
-    const long kp = (a->head.columns + 31) / 32 * 32, size = ck_size(a->head.type);
-    char *at = (char *)a->scratch + thread * a->scratch_bytes;
-    z.e = at;
-    z.transposed = at += LOSS_ROWS * LOSS_COLUMNS * size;
-    z.gradient = (float *)(at + kp * LOSS_COLUMNS * size);
-    z.gradient_stride = kp;
+    const int type = a->head.type;
+    const long k = a->head.columns, padded = (k + 31) / 32 * 32;
+    loss_block z = {.a = a, .gradient_stride = padded};
+    float *at = (float *)((char *)a->scratch + thread * a->scratch_bytes), *x;
+    z.e = (char *)at;
+    z.transposed = (char *)(at += LOSS_ROWS * LOSS_COLUMNS);
+    z.gradient = at += LOSS_COLUMNS * padded;
+    x = at += LOSS_ROWS * padded;
+    z.lines = at + LOSS_ROWS * padded; // [max(K, LOSS_COLUMNS)][32]
     const long first = ck_share(a->rows, thread, threads), end = ck_share(a->rows, thread + 1, threads);
     const long blocks = (end - first + LOSS_ROWS - 1) / LOSS_ROWS;
     for (long b = 0; b < blocks; b++) {
         z.m0 = first + (end - first) * b / blocks;
         z.rows = first + (end - first) * (b + 1) / blocks - z.m0;
+        z.x = offset(a->hidden.data, type, z.m0 * a->hidden.stride);
+        z.x_stride = a->hidden.stride;
+        if (WORK(type) != type) {
+            for (long i = 0; i < z.rows; i++) to_floats(x + i * padded, offset(z.x, type, i * z.x_stride), type, k);
+            z.x = x;
+            z.x_stride = padded;
+        }
         loss_rows(&z);
     }
 }

@@ -70,7 +70,10 @@ typedef struct {
     long term_count;
     int gate;       // CK_ACT_*: with a paired W: gated[M][F] = act(gate) * up
     ck_matrix gated;
+    void *scratch; // one region a thread
+    long scratch_bytes;
 } ck_linear_args;
+long ck_linear_scratch_bytes(long columns);
 
 // W^T of panels [panel0, panel1) along K, as a packed matrix with K rows and N columns; `out` starts at panel0.
 typedef struct {
@@ -190,7 +193,7 @@ typedef struct {
     void *scratch; // one region a thread
     long scratch_bytes;
 } ck_head_loss_args;
-long ck_head_loss_scratch_bytes(long columns, int type);
+long ck_head_loss_scratch_bytes(long columns);
 
 // ---------------------------------------------------------------- attention
 
