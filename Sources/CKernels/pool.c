@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SPIN_NANOSECONDS = 1000000, ALONE_NANOSECONDS = 50000, SLOTS = 4 };
+enum { SPIN_NANOSECONDS = 1000000, ALONE_NANOSECONDS = 50000 };
 
 struct ck_pool {
     int threads;
@@ -22,9 +22,8 @@ struct ck_pool {
     pthread_t *handles;
     ck_task task;
     const void *arguments;
-    void *scratch[SLOTS];
-    long scratch_bytes[SLOTS];
-    pthread_mutex_t owner; // one caller at a time
+    // Callers take turns: each draws a ticket and waits until it is served.
+    _Atomic uint32_t tickets, serving, queued;
     _Alignas(128) _Atomic uint32_t generation;
     _Alignas(128) _Atomic uint32_t pending;
     _Alignas(128) _Atomic uint32_t sleepers;
@@ -38,7 +37,10 @@ typedef struct {
     int index, cpu;
 } worker_start;
 
-static _Thread_local int inside;
+static _Thread_local int inside, thread_index;
+
+bool ck_inside_run(void) { return inside; }
+int ck_thread_index(void) { return thread_index; }
 
 static inline void relax(void) {
 #if __x86_64__
@@ -96,6 +98,7 @@ static void *work(void *start) {
     snprintf(name, sizeof name, "compute-%d", s.index);
     pthread_setname_np(pthread_self(), name);
     inside = 1;
+    thread_index = s.index;
     uint32_t seen = 0;
     for (;;) {
         while (!spin_while(&pool->generation, seen)) {
@@ -117,7 +120,6 @@ ck_pool *ck_pool_create(int threads, const int *cpus) {
     memset(pool, 0, sizeof *pool);
     pool->threads = threads;
     pool->handles = calloc((size_t)threads, sizeof *pool->handles);
-    pthread_mutex_init(&pool->owner, NULL);
     for (int i = 1; i < threads; i++) {
         worker_start *s = malloc(sizeof *s);
         if (s) *s = (worker_start){pool, i, cpus ? cpus[i] : -1};
@@ -137,26 +139,39 @@ void ck_pool_destroy(ck_pool *pool) {
     atomic_fetch_add(&pool->generation, 1);
     futex_wake(&pool->generation);
     for (int i = 1; i <= pool->started; i++) pthread_join(pool->handles[i], NULL);
-    for (int i = 0; i < SLOTS; i++)
-        if (pool->scratch[i]) ck_free(pool->scratch[i], pool->scratch_bytes[i]);
-    pthread_mutex_destroy(&pool->owner);
     free(pool->handles);
     free(pool);
 }
 
 int ck_pool_threads(const ck_pool *pool) { return pool->threads; }
 
+static void take_turn(ck_pool *pool) {
+    const uint32_t ticket = atomic_fetch_add(&pool->tickets, 1);
+    uint32_t now = atomic_load(&pool->serving);
+    if (now == ticket) return;
+    atomic_fetch_add(&pool->queued, 1);
+    for (; now != ticket; now = atomic_load(&pool->serving)) futex_wait(&pool->serving, now);
+    atomic_fetch_sub(&pool->queued, 1);
+}
+
+static void end_turn(ck_pool *pool) {
+    atomic_fetch_add(&pool->serving, 1);
+    if (atomic_load(&pool->queued)) futex_wake(&pool->serving);
+}
+
 void ck_pool_run(ck_pool *pool, ck_task task, const void *arguments) {
-    if (inside || pool->threads == 1) {
+    if (inside) {
         task(arguments, 0, 1);
         return;
     }
-    pthread_mutex_lock(&pool->owner);
+    take_turn(pool);
     pool->task = task;
     pool->arguments = arguments;
     atomic_store_explicit(&pool->pending, (uint32_t)(pool->threads - 1), memory_order_relaxed);
-    atomic_fetch_add(&pool->generation, 1);
-    if (atomic_load(&pool->sleepers)) futex_wake(&pool->generation);
+    if (pool->threads > 1) {
+        atomic_fetch_add(&pool->generation, 1);
+        if (atomic_load(&pool->sleepers)) futex_wake(&pool->generation);
+    }
     inside = 1;
     task(arguments, 0, pool->threads);
     inside = 0;
@@ -166,16 +181,5 @@ void ck_pool_run(ck_pool *pool, ck_task task, const void *arguments) {
         if (atomic_load(&pool->pending) == left) futex_wait(&pool->pending, left);
         atomic_store(&pool->caller_sleeps, 0);
     }
-    pthread_mutex_unlock(&pool->owner);
-}
-
-void *ck_pool_scratch(ck_pool *pool, int slot, long bytes) {
-    if (pool->scratch_bytes[slot] < bytes) {
-        void *p = ck_alloc(bytes);
-        if (!p) return NULL;
-        if (pool->scratch[slot]) ck_free(pool->scratch[slot], pool->scratch_bytes[slot]);
-        pool->scratch[slot] = p;
-        pool->scratch_bytes[slot] = bytes;
-    }
-    return pool->scratch[slot];
+    end_turn(pool);
 }

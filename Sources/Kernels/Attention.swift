@@ -152,7 +152,7 @@ extension Compute {
             arguments.sequences = sequences
             arguments.pages = pages
             arguments.page_offsets = offsets
-            run(kernels.pointee.append, &arguments)
+            run(kernels.pointee.append, &arguments, elements: k.rows * k.columns)
         }
     }
 
@@ -270,8 +270,7 @@ extension Compute {
         _ options: AttentionOptions, into out: Matrix, logSum: Matrix
     ) throws(KernelError) {
         var arguments = try spanArguments(q, k, v, spans, headDim, options, out, logSum)
-        arguments.scratch_bytes = Compute.padded(ck_span_attention_scratch_bytes(&arguments, 0))
-        arguments.scratch = try pool.scratch(2, arguments.scratch_bytes * pool.threadCount)
+        arguments.arena = try threadScratch(ck_span_attention_scratch_bytes(&arguments, 0))
         spans.bounds.withUnsafeBufferPointer {
             arguments.spans = $0.baseAddress
             run(kernels.pointee.span_attention, &arguments)
@@ -301,8 +300,7 @@ extension Compute {
         arguments.dq = dQ.c
         arguments.dk = dK.c
         arguments.dv = dV.c
-        arguments.scratch_bytes = Compute.padded(ck_span_attention_scratch_bytes(&arguments, 1))
-        arguments.scratch = try pool.scratch(2, arguments.scratch_bytes * pool.threadCount)
+        arguments.arena = try threadScratch(ck_span_attention_scratch_bytes(&arguments, 1))
         spans.bounds.withUnsafeBufferPointer {
             arguments.spans = $0.baseAddress
             run(kernels.pointee.span_attention_backward, &arguments)

@@ -16,13 +16,15 @@ public enum InstructionSet: String, Sendable, CaseIterable {
 /// checks their shapes before it touches anything, allocates nothing but scratch that is kept and reused, and gives
 /// the same bits for any number of threads and whatever other rows share the call.
 ///
-/// One `Compute` serves one caller at a time: a fine-tune beside inference has its own.
+/// One `Compute` serves one caller at a time; a fine-tune beside inference has its own on the same pool. Inside a
+/// `pool.run` each thread may call operations: they then run inline on that thread, with scratch of its own.
 ///
 /// `@unchecked Sendable`: the table of kernels is constant, the pool guards itself; see the rule above.
 public final class Compute: @unchecked Sendable {
     public let pool: ThreadPool
     public let instructionSet: InstructionSet
     let kernels: UnsafePointer<ck_kernels>
+    private let arena: Arena
 
     /// - Parameters:
     ///   - pool: The threads that share the work.
@@ -35,6 +37,7 @@ public final class Compute: @unchecked Sendable {
         guard let wanted else {
             (self.instructionSet, kernels) = table[0]
             self.pool = pool
+            arena = try Arena(threads: pool.threadCount)
             return
         }
         guard let found = table.first(where: { $0.0 == wanted }) else {
@@ -45,6 +48,7 @@ public final class Compute: @unchecked Sendable {
         }
         (self.instructionSet, kernels) = found
         self.pool = pool
+        arena = try Arena(threads: pool.threadCount)
     }
 
     /// The sets this machine can run, best first.
@@ -80,10 +84,44 @@ public final class Compute: @unchecked Sendable {
         return .success(set)
     }()
 
-    func run(_ task: ck_task?, _ arguments: UnsafeRawPointer) {
-        if let task { pool.run(task, arguments) }
+    /// Runs a kernel on all threads, or on the caller alone where waking the others would cost more than it saves.
+    ///
+    /// - Parameter elements: About how many numbers are touched.
+    func run(_ task: ck_task?, _ arguments: UnsafeRawPointer, elements: Int = .max) {
+        guard let task else { return }
+        if elements < 4096 { task(arguments, 0, 1) } else { pool.run(task, arguments) }
     }
 
-    /// Bytes of padding between regions of different threads.
-    static func padded(_ byteCount: Int) -> Int { (byteCount + 255) / 256 * 256 }
+    /// Scratch for every thread of an operation; the kernels find it through the pointer.
+    func threadScratch(_ byteCount: Int) throws(KernelError) -> OpaquePointer {
+        try require(
+            ck_arena_reserve(arena.handle, Int32(CK_SLOT_THREAD), byteCount), .memory,
+            "no memory for \(byteCount) bytes of scratch a thread")
+        return arena.handle
+    }
+
+    /// Scratch of an operation as a whole, valid until the next call.
+    func sharedScratch(_ byteCount: Int, small: Bool = false) throws(KernelError)
+        -> UnsafeMutableRawPointer
+    {
+        let slot = Int32(small ? CK_SLOT_SMALL : CK_SLOT_SHARED)
+        guard let memory = ck_arena_own(arena.handle, slot, byteCount) else {
+            throw KernelError(.memory, "no memory for \(byteCount) bytes of scratch")
+        }
+        return memory
+    }
+}
+
+/// `@unchecked Sendable`: each thread touches its own memory only.
+private final class Arena: @unchecked Sendable {
+    let handle: OpaquePointer
+
+    init(threads: Int) throws(KernelError) {
+        guard let created = ck_arena_create(Int32(threads)) else {
+            throw KernelError(.memory, "no memory for scratch of \(threads) threads")
+        }
+        handle = created
+    }
+
+    deinit { ck_arena_destroy(handle) }
 }

@@ -27,7 +27,7 @@ extension Compute {
         arguments.alpha = alpha
         arguments.accumulate = accumulate ? 1 : 0
         let count = ck_contract_scratch_count(x.columns, y.columns)
-        arguments.scratch = try pool.scratch(2, 4 * count).assumingMemoryBound(to: Float.self)
+        arguments.scratch = try sharedScratch(4 * count).assumingMemoryBound(to: Float.self)
         run(kernels.pointee.contract, &arguments)
     }
 
@@ -79,7 +79,8 @@ extension Compute {
         let count = dense ? x.rows * x.columns : x.columns
         if count == 0 { return 0 }
         let blocks = (count + Int(CK_SUM_BLOCK) - 1) / Int(CK_SUM_BLOCK)
-        let partial = try pool.scratch(1, 8 * blocks).assumingMemoryBound(to: Double.self)
+        let partial = try sharedScratch(8 * blocks, small: true).assumingMemoryBound(
+            to: Double.self)
         var sum = 0.0
         for row in 0..<(dense ? 1 : x.rows) {
             var arguments = ck_square_sum_args(

@@ -120,7 +120,7 @@ extension Compute {
         ).byteCount
         let panels = (weights.columns + 31) / 32
         let chunk = max(min(panels, Compute.transposeBytes / panelBytes), min(panels, 2))
-        let scratch = try pool.scratch(0, chunk * panelBytes)
+        let scratch = try sharedScratch(chunk * panelBytes)
         for first in stride(from: 0, to: panels, by: chunk) {
             let last = min(panels, first + chunk)
             var transpose = ck_transpose_args(
@@ -179,8 +179,7 @@ extension Compute {
         _ arguments: inout ck_linear_args, _ terms: [LowRankTerm], columns: Range<Int>? = nil
     ) throws(KernelError) {
         if arguments.rows == 0 { return }
-        let bytes = Compute.padded(ck_linear_scratch_bytes(arguments.w.columns))
-        let scratch = try pool.scratch(3, bytes * pool.threadCount)
+        arguments.arena = try threadScratch(ck_linear_scratch_bytes(arguments.w.columns))
         withUnsafeTemporaryAllocation(of: ck_term.self, capacity: max(terms.count, 1)) { list in
             var count = 0
             for term in terms where !term.rows.isEmpty {
@@ -205,7 +204,6 @@ extension Compute {
             }
             arguments.terms = UnsafePointer(list.baseAddress)
             arguments.term_count = count
-            (arguments.scratch, arguments.scratch_bytes) = (scratch, bytes)
             run(kernels.pointee.linear, &arguments)
             arguments.terms = nil
         }

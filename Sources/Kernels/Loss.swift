@@ -38,9 +38,7 @@ extension Compute {
         arguments.loss = try losses.vectorPointer(hidden.rows, "losses")
         if let dHidden { arguments.dhidden = dHidden.c }
         arguments.scale = scale
-        arguments.scratch_bytes = Compute.padded(
-            ck_head_loss_scratch_bytes(head.columns))
-        arguments.scratch = try pool.scratch(2, arguments.scratch_bytes * pool.threadCount)
+        arguments.arena = try threadScratch(ck_head_loss_scratch_bytes(head.columns))
         labels.withUnsafeBufferPointer {
             arguments.labels = $0.baseAddress
             run(kernels.pointee.head_loss, &arguments)

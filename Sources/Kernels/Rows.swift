@@ -42,7 +42,7 @@ extension Compute {
         arguments.out = out.c
         ids.withUnsafeBufferPointer {
             arguments.ids = $0.baseAddress
-            run(kernels.pointee.gather, &arguments)
+            run(kernels.pointee.gather, &arguments, elements: ids.count * columns)
         }
         arguments.ids = nil
     }
@@ -97,7 +97,7 @@ extension Compute {
             arguments.mean = pointer
             arguments.stat_stride = stride
         }
-        run(kernels.pointee.norm, &arguments)
+        run(kernels.pointee.norm, &arguments, elements: x.rows * x.columns)
     }
 
     private func statistics(_ matrix: Matrix?, _ rows: Int, _ groups: Int) throws(KernelError)
@@ -168,7 +168,7 @@ extension Compute {
         arguments.dbias = try dBias?.vectorPointer(arguments.columns, "dBias")
         // First what reads dY as a whole: dX may be the same memory.
         if dWeight != nil || dBias != nil { run(kernels.pointee.norm_weight_backward, &arguments) }
-        run(kernels.pointee.norm_backward, &arguments)
+        run(kernels.pointee.norm_backward, &arguments, elements: x.rows * x.columns)
     }
 
     /// Rotary positions (Su et al. 2021) in the rotate-half form: of each head the columns i and i + rotaryDim/2 turn
@@ -213,7 +213,7 @@ extension Compute {
         arguments.inverse = inverse ? 1 : 0
         positions.withUnsafeBufferPointer {
             arguments.positions = $0.baseAddress
-            run(kernels.pointee.rope, &arguments)
+            run(kernels.pointee.rope, &arguments, elements: x.rows * x.columns)
         }
     }
 
@@ -230,7 +230,7 @@ extension Compute {
         arguments.gate = gate.c
         if let up { arguments.up = up.c }
         arguments.y = y.c
-        run(kernels.pointee.activation, &arguments)
+        run(kernels.pointee.activation, &arguments, elements: y.rows * y.columns)
     }
 
     /// Gradients of `activate`: `dGate = dY · up · act'(gate)`, `dUp = dY · act(gate)`.
@@ -275,7 +275,7 @@ extension Compute {
         arguments.columns = x.columns
         arguments.alpha = alpha
         arguments.beta = beta
-        run(kernels.pointee.combine, &arguments)
+        run(kernels.pointee.combine, &arguments, elements: x.rows * x.columns)
     }
 
     /// Copies x to y with conversion between element types.
@@ -305,7 +305,8 @@ extension Compute {
 
     /// Whether every number is finite.
     public func isFinite(_ x: Matrix) throws(KernelError) -> Bool {
-        let bad = try pool.scratch(1, 4 * pool.threadCount).assumingMemoryBound(to: Int32.self)
+        let bad = try sharedScratch(4 * pool.threadCount, small: true).assumingMemoryBound(
+            to: Int32.self)
         bad.update(repeating: 0, count: pool.threadCount)
         var arguments = ck_finite_args(x: x.c, rows: x.rows, columns: x.columns, bad: bad)
         run(kernels.pointee.finite, &arguments)

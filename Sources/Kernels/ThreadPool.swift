@@ -36,7 +36,8 @@ public final class ThreadPool: @unchecked Sendable {
 
     /// Runs `body(thread, threadCount)` on every thread and returns when all are done.
     ///
-    /// Called from inside another run it runs the whole body inline, as one thread.
+    /// Callers on several threads take turns in the order they came, asleep while they wait. Called from inside another
+    /// run it runs the whole body inline, as one thread.
     public func run(_ body: @Sendable (_ thread: Int, _ threadCount: Int) -> Void) {
         withoutActuallyEscaping(body) { body in
             withUnsafePointer(to: body) { pointer in
@@ -53,13 +54,5 @@ public final class ThreadPool: @unchecked Sendable {
 
     func run(_ task: ck_task, _ arguments: UnsafeRawPointer) {
         ck_pool_run(handle, task, arguments)
-    }
-
-    /// Scratch memory owned by the pool, valid until the next call with the same slot.
-    func scratch(_ slot: Int32, _ byteCount: Int) throws(KernelError) -> UnsafeMutableRawPointer {
-        guard let memory = ck_pool_scratch(handle, slot, byteCount) else {
-            throw KernelError(.memory, "no memory for \(byteCount) bytes of scratch")
-        }
-        return memory
     }
 }

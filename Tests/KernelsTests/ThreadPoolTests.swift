@@ -1,3 +1,4 @@
+import Dispatch
 import Glibc
 import Synchronization
 import Testing
@@ -35,5 +36,50 @@ import Testing
             }
         }
         #expect(sum.load(ordering: .relaxed) == 2)
+    }
+
+    /// Callers on several threads take turns: no two runs overlap.
+    @Test func callersTakeTurns() throws {
+        let pool = try ThreadPool(threads: 2)
+        let running = Atomic<Int>(0)
+        let wrong = Atomic<Int>(0)
+        let total = Atomic<Int>(0)
+        DispatchQueue.concurrentPerform(iterations: 3) { caller in
+            for _ in 0..<200 {
+                pool.run { _, _ in
+                    let unit = 1 << (16 * caller)
+                    let before = running.add(unit, ordering: .sequentiallyConsistent).oldValue
+                    if before & ~(0xffff * unit) != 0 { wrong.add(1, ordering: .relaxed) }
+                    total.add(1, ordering: .relaxed)
+                    running.subtract(unit, ordering: .sequentiallyConsistent)
+                }
+            }
+        }
+        #expect(wrong.load(ordering: .relaxed) == 0)
+        #expect(total.load(ordering: .relaxed) == 3 * 200 * 2)
+    }
+
+    /// Operations inside a run work inline, each thread with scratch of its own.
+    @Test(arguments: ElementType.allCases) func operationsInsideARun(type: ElementType) throws {
+        var random = Random(61)
+        let pool = try ThreadPool(threads: 2)
+        let compute = try Compute(pool: pool)
+        let x = try random.matrix(60, 50, type)
+        let weights = try compute.pack(random.matrix(96, 50, type), type)
+        let expected = try Matrix(rows: 60, columns: 96)
+        try compute.linear(x, weights, into: expected)
+        let y = try Matrix(rows: 60, columns: 96)
+        let failures = Atomic<Int>(0)
+        for _ in 0..<20 {
+            y.fill(.nan)
+            pool.run { thread, threads in
+                let rows = 60 * thread / threads..<60 * (thread + 1) / threads
+                do { try compute.linear(x.rows(rows), weights, into: y.rows(rows)) } catch {
+                    failures.add(1, ordering: .relaxed)
+                }
+            }
+            #expect(y.bits == expected.bits)
+        }
+        #expect(failures.load(ordering: .relaxed) == 0)
     }
 }

@@ -266,7 +266,7 @@ static void span_attention(const void *arguments, int thread, int threads) {
     const int type = WORK(a->q.type);
     const long d = a->head_dim, size = ck_size(type), group = a->query_heads / a->kv_heads;
     const long block_bytes = ck_cache_block_bytes(d, type);
-    char *kv = (char *)a->scratch + thread * a->scratch_bytes;
+    char *kv = ck_arena_memory(a->arena, CK_SLOT_THREAD);
     long total = 0, done = 0;
     for (int pass = 0; pass < 2; pass++)
         for (long s = 0; s < a->span_count; s++)
@@ -389,7 +389,7 @@ static void span_attention_backward(const void *arguments, int thread, int threa
     const long d = a->head_dim, dp = ck_padded(d), size = ck_size(type), group = a->query_heads / a->kv_heads;
     long bytes;
     const backward_scratch z =
-        lay_out_backward((char *)a->scratch + thread * a->scratch_bytes, (a->longest_span + 63) / 64, d, type, &bytes);
+        lay_out_backward(ck_arena_memory(a->arena, CK_SLOT_THREAD), (a->longest_span + 63) / 64, d, type, &bytes);
     double total = 0, done = 0;
     for (int pass = 0; pass < 2; pass++)
         for (long s = 0; s < a->span_count; s++)

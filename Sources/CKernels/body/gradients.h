@@ -4,9 +4,9 @@
 #if CK_LEVEL == 3
 enum { NARROW = 8, WIDE_VECTORS = 2, TOKENS = 256 };
 #elif CK_LEVEL == 2
-enum { NARROW = 16, WIDE_VECTORS = 1, TOKENS = 256 };
+enum { NARROW = 16, WIDE_VECTORS = 1, TOKENS = 128 };
 #else
-enum { NARROW = TILE_ROWS < 4 ? 2 : 4, WIDE_VECTORS = 1, TOKENS = 256 };
+enum { NARROW = TILE_ROWS < 4 ? 2 : 4, WIDE_VECTORS = 1, TOKENS = 128 };
 #endif
 
 // out[NARROW][vectors * 16] += sum over tokens, in token order. left: bf16 instructions [token pair][NARROW][2], else
@@ -40,34 +40,38 @@ INLINE void contract_tile(const int type, float *out, long out_stride, const voi
 // sums[narrow][wide] for wide columns [w0, w1), w0 a multiple of 32; both padded: narrow to NARROW, wide to 32.
 static void contract_range(const ck_contract_args *a, const ck_matrix *left, const ck_matrix *right, long narrow, long wide,
                            long w0, long w1, float *sums, long stride) {
-    const int type = left->type;
-    _Alignas(64) float lines[TOKENS * NARROW];
-    _Alignas(64) float edge[TOKENS * 32]; // the last columns, padded
+    const int type = left->type, work = WORK(type);
+    const long groups = (narrow + NARROW - 1) / NARROW;
+    _Alignas(64) float lines[TOKENS * NARROW]; // one group of the narrow side
+    _Alignas(64) float tile[TOKENS * 32];      // columns of the wide side that are converted or padded
     for (long t0 = 0; t0 < a->rows; t0 += TOKENS) {
         const long tokens = a->rows - t0 < TOKENS ? a->rows - t0 : TOKENS;
-        for (long r0 = 0; r0 < narrow; r0 += NARROW) {
-            const long real = narrow - r0 < NARROW ? narrow - r0 : NARROW;
-            memset(lines, 0, sizeof lines);
-            for (long t = 0; t < tokens; t++)
-                for (long i = 0; i < real; i++) {
-                    const long from = (t0 + t) * left->stride + r0 + i;
-                    if (WORK(type) == CK_BF16) ((uint16_t *)lines)[(t / 2 * NARROW + i) * 2 + (t & 1)] = ((const uint16_t *)left->data)[from];
-                    else lines[t * NARROW + i] = ck_load(left->data, type, from);
-                }
+        for (long g = 0; g < groups; g++) {
+            const long r0 = g * NARROW, real = narrow - r0 < NARROW ? narrow - r0 : NARROW;
+            if (real < NARROW || (tokens & 1)) memset(lines, 0, sizeof lines);
+            for (long t = 0; t < tokens; t++) {
+                const long from = (t0 + t) * left->stride + r0;
+                if (work == CK_BF16)
+                    for (long i = 0; i < real; i++) ((uint16_t *)lines)[(t / 2 * NARROW + i) * 2 + (t & 1)] = ((const uint16_t *)left->data)[from + i];
+                else to_floats(lines + t * NARROW, offset(left->data, type, from), type, real);
+            }
             for (long w = w0; w < w1; w += 32) {
                 const void *y = offset(right->data, type, t0 * right->stride + w);
+                const long count = wide - w < 32 ? wide - w : 32;
                 long y_stride = right->stride;
-                if (wide - w < 32) {
-                    memset(edge, 0, sizeof edge);
-                    for (long t = 0; t < tokens; t++)
-                        memcpy((char *)edge + t * 32 * ck_size(type), offset(y, type, t * y_stride), (size_t)((wide - w) * ck_size(type)));
-                    y = edge;
+                if (count < 32 || work != type) {
+                    if (count < 32) memset(tile, 0, sizeof tile);
+                    for (long t = 0; t < tokens; t++) {
+                        if (work != type) to_floats(tile + t * 32, offset(y, type, t * y_stride), type, count);
+                        else memcpy((char *)tile + t * 32 * ck_size(type), offset(y, type, t * y_stride), (size_t)(count * ck_size(type)));
+                    }
+                    y = tile;
                     y_stride = 32;
                 }
                 for (int v = 0; v < 2; v += WIDE_VECTORS) {
                     float *out = sums + r0 * stride + w - w0 + v * 16;
-                    if (type == CK_BF16) contract_tile(CK_BF16, out, stride, lines, offset(y, type, v * 16), y_stride, tokens);
-                    else contract_tile(CK_F32, out, stride, lines, offset(y, type, v * 16), y_stride, tokens);
+                    if (work == CK_BF16) contract_tile(CK_BF16, out, stride, lines, offset(y, work, v * 16), y_stride, tokens);
+                    else contract_tile(CK_F32, out, stride, lines, offset(y, work, v * 16), y_stride, tokens);
                 }
             }
         }

@@ -119,7 +119,10 @@ static void linear_block(const ck_linear_args *a, const void *x, long x_stride, 
     const long depth = ck_depth(a->w.columns, type), count = m1 - m0;
     const int tiles = (int)((count + TILE_ROWS - 1) / TILE_ROWS);
     // With many rows it pays to convert a panel once for all of them.
-    const bool convert = work != type && tiles > 2 && lines != NULL;
+    #ifndef CT
+#define CT 8
+#endif
+    const bool convert = work != type && tiles >= 8 && lines != NULL;
     for (long p = p0; p < p1; p++) {
         const void *panel = offset(a->w.data, type, p * 32 * depth);
         const long width = ck_panel_width(a->w.rows, p), column = ck_panel_row(&a->w, p);
@@ -161,7 +164,7 @@ static void linear(const void *arguments, int thread, int threads) {
     long most = (1 << 20) / (k * ck_size(work)) / TILE_ROWS * TILE_ROWS;
     most = most > BLOCK_ROWS ? BLOCK_ROWS : most < 4 * TILE_ROWS ? 4 * TILE_ROWS : most;
     const long blocks = (m1 - m0 + most - 1) / most, stride = (k + 15) / 16 * 16;
-    float *floats = (float *)((char *)a->scratch + thread * a->scratch_bytes), *lines = floats + BLOCK_ROWS * stride;
+    float *floats = ck_arena_memory(a->arena, CK_SLOT_THREAD), *lines = floats + BLOCK_ROWS * stride;
     for (long b = 0; b < blocks; b++) {
         const long from = m0 + (m1 - m0) * b / blocks, to = m0 + (m1 - m0) * (b + 1) / blocks;
         const void *x = offset(a->x.data, type, from * a->x.stride);

@@ -158,7 +158,7 @@ static void head_loss(const void *arguments, int thread, int threads) {
     const int type = a->head.type;
     const long k = a->head.columns, padded = (k + 31) / 32 * 32;
     loss_block z = {.a = a, .gradient_stride = padded};
-    float *at = (float *)((char *)a->scratch + thread * a->scratch_bytes), *x;
+    float *at = ck_arena_memory(a->arena, CK_SLOT_THREAD), *x;
     z.e = (char *)at;
     z.transposed = (char *)(at += LOSS_ROWS * LOSS_COLUMNS);
     z.gradient = at += LOSS_COLUMNS * padded;

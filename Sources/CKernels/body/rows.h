@@ -10,33 +10,50 @@ INLINE void row_store(const ck_matrix *m, long row, long column, vf v, long left
     store_as(m->data, m->type, row * m->stride + column, v, left);
 }
 
-// Sums run over sixteen lanes, then across them; the same for every row.
+// Four sums over sixteen lanes each, then across them: the same for every row, whatever the batch.
+INLINE void norm_row(const ck_norm_args *a, const int x_type, const int y_type, long row, long c0, float *inverse_out,
+                     float *mean_out) {
+    const long n = a->columns, at = row * a->x.stride + c0;
+    const float each = 1.f / (float)n;
+    vf s[4];
+    float mean = 0;
+    if (a->kind == CK_NORM_LAYER) {
+        UNROLL for (int j = 0; j < 4; j++) s[j] = splat(0);
+        for (long i = 0; i < n; i += 64)
+            UNROLL for (int j = 0; j < 4; j++)
+                if (i + j * 16 < n) s[j] += load_as(a->x.data, x_type, at + i + j * 16, n - i - j * 16);
+        mean = sum_of((s[0] + s[1]) + (s[2] + s[3])) * each;
+    }
+    UNROLL for (int j = 0; j < 4; j++) s[j] = splat(0);
+    for (long i = 0; i < n; i += 64)
+        UNROLL for (int j = 0; j < 4; j++) {
+            const long left = n - i - j * 16;
+            if (left <= 0) continue;
+            vf v = load_as(a->x.data, x_type, at + i + j * 16, left) - splat(mean);
+            if (left < 16) v = choose((vi)(lanes() < (int32_t)left), v, splat(0));
+            s[j] = fma_(v, v, s[j]);
+        }
+    const float inverse = 1.f / sqrtf(sum_of((s[0] + s[1]) + (s[2] + s[3])) * each + a->epsilon);
+    for (long i = 0; i < n; i += 16) {
+        const long left = n - i;
+        vf v = (load_as(a->x.data, x_type, at + i, left) - splat(mean)) * splat(inverse);
+        if (a->weight) v *= load_some(a->weight + i, left);
+        if (a->bias) v += load_some(a->bias + i, left);
+        store_as(a->y.data, y_type, row * a->y.stride + c0 + i, v, left);
+    }
+    *inverse_out = inverse;
+    *mean_out = mean;
+}
+
 static void norm(const void *arguments, int thread, int threads) {
     const ck_norm_args *a = arguments;
-    const long n = a->columns;
-    const float each = 1.f / (float)n;
     EACH_ROW(a->rows)
     for (long g = 0; g < a->groups; g++) {
-        long c0 = g * n;
-        vf s = splat(0);
-        float mean = 0;
-        if (a->kind == CK_NORM_LAYER) {
-            for (long i = 0; i < n; i += 16) s += row_load(&a->x, row, c0 + i, n - i);
-            mean = sum_of(s) * each;
-            s = splat(0);
-        }
-        for (long i = 0; i < n; i += 16) {
-            vf v = row_load(&a->x, row, c0 + i, n - i) - splat(mean);
-            if (n - i < 16) v = choose((vi)(lanes() < (int32_t)(n - i)), v, splat(0));
-            s = fma_(v, v, s);
-        }
-        float inverse = 1.f / sqrtf(sum_of(s) * each + a->epsilon);
-        for (long i = 0; i < n; i += 16) {
-            vf v = (row_load(&a->x, row, c0 + i, n - i) - splat(mean)) * splat(inverse);
-            if (a->weight) v *= load_some(a->weight + i, n - i);
-            if (a->bias) v += load_some(a->bias + i, n - i);
-            row_store(&a->y, row, c0 + i, v, n - i);
-        }
+        const long c0 = g * a->columns;
+        float inverse, mean;
+        if (a->x.type == CK_F32 && a->y.type == CK_BF16) norm_row(a, CK_F32, CK_BF16, row, c0, &inverse, &mean);
+        else if (a->x.type == CK_F32) norm_row(a, CK_F32, CK_F32, row, c0, &inverse, &mean);
+        else norm_row(a, a->x.type, a->y.type, row, c0, &inverse, &mean);
         if (a->inverse) a->inverse[row * a->stat_stride + g] = inverse;
         if (a->mean) a->mean[row * a->stat_stride + g] = mean;
     }

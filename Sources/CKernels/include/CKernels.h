@@ -28,10 +28,24 @@ typedef void (*ck_task)(const void *arguments, int thread, int threads);
 ck_pool *ck_pool_create(int threads, const int *cpus);
 void ck_pool_destroy(ck_pool *pool);
 int ck_pool_threads(const ck_pool *pool);
-// Runs the task on all threads and returns when all are done. Called from inside a task it runs the whole task inline.
+// Runs the task on all threads and returns when all are done. Callers on several threads take turns in the order they
+// came. Called from inside a task it runs the whole task inline.
 void ck_pool_run(ck_pool *pool, ck_task task, const void *arguments);
-// At least `bytes` of scratch owned by the pool, 64-byte aligned, valid until the next call with the same slot (0...3).
-void *ck_pool_scratch(ck_pool *pool, int slot, long bytes);
+// Whether the caller is inside a task, and which thread of its pool it is then (else 0).
+bool ck_inside_run(void);
+int ck_thread_index(void);
+
+// Scratch of one caller. A slot has memory apart for each thread, kept until the arena goes.
+enum { CK_SLOT_SHARED, CK_SLOT_SMALL, CK_SLOT_THREAD, CK_ARENA_SLOTS };
+typedef struct ck_arena ck_arena;
+ck_arena *ck_arena_create(int threads);
+void ck_arena_destroy(ck_arena *arena);
+// Makes a slot large enough for every thread (inside a task: for the calling one); false when there is no memory.
+bool ck_arena_reserve(ck_arena *arena, int slot, long bytes);
+// The same for the calling thread alone, and where it is; NULL when there is no memory.
+void *ck_arena_own(ck_arena *arena, int slot, long bytes);
+// What the calling thread has in a slot.
+void *ck_arena_memory(const ck_arena *arena, int slot);
 
 // ---------------------------------------------------------------- operands
 
@@ -70,8 +84,7 @@ typedef struct {
     long term_count;
     int gate;       // CK_ACT_*: with a paired W: gated[M][F] = act(gate) * up
     ck_matrix gated;
-    void *scratch; // one region a thread
-    long scratch_bytes;
+    const ck_arena *arena; // CK_SLOT_THREAD: ck_linear_scratch_bytes
 } ck_linear_args;
 long ck_linear_scratch_bytes(long columns);
 
@@ -190,8 +203,7 @@ typedef struct {
     float *loss;
     ck_matrix dhidden; // float32
     float scale;
-    void *scratch; // one region a thread
-    long scratch_bytes;
+    const ck_arena *arena; // CK_SLOT_THREAD: ck_head_loss_scratch_bytes
 } ck_head_loss_args;
 long ck_head_loss_scratch_bytes(long columns);
 
@@ -237,8 +249,7 @@ typedef struct {
     long log_sum_stride;
     // backward only
     ck_matrix dout, dq, dk, dv; // dq, dk, dv either type
-    void *scratch;
-    long scratch_bytes; // a thread
+    const ck_arena *arena; // CK_SLOT_THREAD: ck_span_attention_scratch_bytes
 } ck_span_attention_args;
 long ck_span_attention_scratch_bytes(const ck_span_attention_args *arguments, int backward);
 
