@@ -39,8 +39,8 @@ static void tile_of(float *out, int type, const void *a, long lda, const void *p
 }
 
 // Goes on summing in a tile that is there: the same chain as if the contraction were longer.
-static void tile_more(float *out, int type, const void *a, long lda, const void *panel, long width, long depth, int rows) {
-    const char *ahead = panel;
+static void tile_more(float *out, int type, const void *a, long lda, const void *panel, long width, long depth, int rows,
+                      const char *ahead, int lines) {
     if (width == 16 || TILE_VECTORS == 1) {
         long pair = type == CK_BF16 ? 2 : 1;
         for (long half = 0; half < width; half += 16, out += 16, panel = offset(panel, type, 16 * pair)) {
@@ -48,7 +48,8 @@ static void tile_more(float *out, int type, const void *a, long lda, const void 
             else TILE_CALL(CK_F32, 0, 1, 0)
         }
     } else if (type == CK_BF16) TILE_CALL(CK_BF16, 0, TILE_VECTORS, 0)
-    else TILE_CALL(CK_F32, 0, TILE_VECTORS, 0)
+    else if (lines == 0) TILE_CALL(CK_F32, 0, TILE_VECTORS, 0)
+    else TILE_CALL(CK_F32, 0, TILE_VECTORS, 1)
 }
 
 // Low-rank terms of rows [m, m + rows) in the panel that begins at `column`.
@@ -69,7 +70,7 @@ static void tile_terms(const ck_linear_args *a, float *out, long m, int rows, lo
             if (convert)
                 for (long row = 0; row < end - first; row++) to_floats(u + row * RANKS, offset(left, type, row * t->u.stride), type, ranks);
             tile_more(out + (first - m) * 32, type, convert ? u : left, convert ? RANKS : t->u.stride,
-                      offset(data, type, r * width), width, ranks, (int)(end - first));
+                      offset(data, type, r * width), width, ranks, (int)(end - first), NULL, 0);
             if (!convert) break;
         }
     }
@@ -112,37 +113,66 @@ static void panel_to_floats(float *to, const uint16_t *from, long width, long de
         }
 }
 
+// One panel of W against many rows: what the tiles need.
+typedef struct {
+    int type;         // of the panel
+    const void *data; // the panel
+    long width, depth;
+    const char *next; // what is read after it, and how much of that to fetch meanwhile
+    long next_bytes;
+} panel;
+
+static panel panel_of(const ck_packed *w, long p, long end) {
+    const long depth = ck_depth(w->columns, w->type), width = ck_panel_width(w->rows, p);
+    panel r = {w->type, offset(w->data, w->type, p * 32 * depth), width, w->columns, NULL, 0};
+    r.next = (const char *)r.data + width * depth * ck_size(w->type);
+    if (p + 1 < end && width == 32) r.next_bytes = ck_panel_width(w->rows, p + 1) * depth * ck_size(w->type);
+    return r;
+}
+
+// out[rows][32] = x * panel, x of type WORK. With many rows a panel of bf16 is converted once for all of them, DEPTH
+// lines at a time, which then stay in L1 in `lines`.
+static void panel_product(float *out, const panel *p, const void *x, long x_stride, float *lines, long rows) {
+    enum { DEPTH = 208 };
+    const int type = p->type, work = WORK(type), tiles = (int)((rows + TILE_ROWS - 1) / TILE_ROWS);
+    const bool convert = work != type && tiles >= 8;
+    const long k = p->depth, chunks = convert ? (k + DEPTH - 1) / DEPTH : 1;
+    for (long c = 0; c < chunks; c++) {
+        const long k0 = k * c / chunks & ~1L, k1 = c + 1 < chunks ? k * (c + 1) / chunks & ~1L : k;
+        if (convert) panel_to_floats(lines, (const uint16_t *)p->data + k0 * p->width, p->width, k1 - k0);
+        for (int t = 0; t < tiles; t++) {
+            const long m = rows * t / tiles;
+            const int n = (int)(rows * (t + 1) / tiles - m);
+            const void *left = offset(x, work, m * x_stride + k0);
+            if (convert) {
+                // The next panel arrives in L2 during the first tile, as many lines as this chunk has steps.
+                const int ahead_lines = p->next_bytes && t == 0;
+                const char *ahead = p->next + k0 * 64;
+                if (c == 0) tile_of(out + m * 32, CK_F32, left, x_stride, lines, p->width, k1 - k0, n, ahead, ahead_lines);
+                else tile_more(out + m * 32, CK_F32, left, x_stride, lines, p->width, k1 - k0, n, ahead, ahead_lines);
+            } else {
+                // Half of it in each of the first two tiles, or all in one.
+                const int ahead_lines = p->next_bytes == 0 ? 0 : tiles == 1 ? 2 : t < 2 ? 1 : 0;
+                const char *ahead = ahead_lines == 1 && t == 1 ? p->next + p->next_bytes / 2 : p->next;
+                tile_of(out + m * 32, type, left, x_stride, p->data, p->width, k, n, ahead, ahead_lines);
+            }
+        }
+    }
+}
+
 // Rows [m0, m1), at most BLOCK_ROWS, against panels [p0, p1). x: the rows of `a->x` from m0 on, of type WORK.
 static void linear_block(const ck_linear_args *a, const void *x, long x_stride, float *lines, long m0, long m1, long p0, long p1) {
-    _Alignas(64) float buffer[2][(BLOCK_ROWS + TILE_ROWS) * 32]; // with a gate: its panel waits for the up panel
-    const int type = a->w.type, work = WORK(type);
-    const long depth = ck_depth(a->w.columns, type), count = m1 - m0;
-    const int tiles = (int)((count + TILE_ROWS - 1) / TILE_ROWS);
-    // With many rows it pays to convert a panel once for all of them.
-    #ifndef CT
-#define CT 8
-#endif
-    const bool convert = work != type && tiles >= 8 && lines != NULL;
+    _Alignas(64) float buffer[2][BLOCK_ROWS * 32]; // with a gate: its panel waits for the up panel
     for (long p = p0; p < p1; p++) {
-        const void *panel = offset(a->w.data, type, p * 32 * depth);
-        const long width = ck_panel_width(a->w.rows, p), column = ck_panel_row(&a->w, p);
-        const long columns = a->w.rows - column < width ? a->w.rows - column : width;
-        const long next_bytes = p + 1 < p1 ? ck_panel_width(a->w.rows, p + 1) * depth * ck_size(type) : 0;
-        const char *next = (const char *)offset(panel, type, width * depth);
-        if (convert) panel_to_floats(lines, panel, width, a->w.columns);
-        float *results = buffer[a->gated.data && (p & 1)];
-        for (int t = 0; t < tiles; t++) {
-            const long m = count * t / tiles;
-            const int rows = (int)(count * (t + 1) / tiles - m);
-            float *out = results + m * 32;
-            // The next panel arrives in L2 during the first tiles of this one: half in each of two, or all in one.
-            int ahead_lines = next_bytes == 0 || width != 32 ? 0 : convert ? t == 0 : tiles == 1 ? 2 : t < 2 ? 1 : 0;
-            const char *ahead = ahead_lines == 1 && t == 1 ? next + next_bytes / 2 : next;
-            if (convert) tile_of(out, CK_F32, offset(x, work, m * x_stride), x_stride, lines, width, a->w.columns, rows, ahead, ahead_lines);
-            else tile_of(out, type, offset(x, work, m * x_stride), x_stride, panel, width, a->w.columns, rows, ahead, ahead_lines);
-            if (a->term_count) tile_terms(a, out, m0 + m, rows, column);
-            if (a->y.data) tile_store(a, out, m0 + m, rows, column, columns);
-            if (a->gated.data && (p & 1)) tile_gate(a, buffer[0] + m * 32, out, m0 + m, rows, column - a->w.rows / 2);
+        const panel one = panel_of(&a->w, p, p1);
+        const long column = ck_panel_row(&a->w, p), columns = a->w.rows - column < one.width ? a->w.rows - column : one.width;
+        float *out = buffer[a->gated.data && (p & 1)];
+        panel_product(out, &one, x, x_stride, lines, m1 - m0);
+        for (long m = m0; m < m1; m += TILE_ROWS, out += TILE_ROWS * 32) {
+            const int rows = m1 - m < TILE_ROWS ? (int)(m1 - m) : TILE_ROWS;
+            if (a->term_count) tile_terms(a, out, m, rows, column);
+            if (a->y.data) tile_store(a, out, m, rows, column, columns);
+            if (a->gated.data && (p & 1)) tile_gate(a, buffer[0] + (m - m0) * 32, out, m, rows, column - a->w.rows / 2);
         }
     }
 }

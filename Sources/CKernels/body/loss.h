@@ -34,49 +34,45 @@ INLINE vf logit_of(const ck_head_loss_args *a, vf product) {
     return z;
 }
 
+// One row's 32 products of a panel -> exponentials, their sum and the largest logit above the reference.
+INLINE void loss_row(loss_block *z, const int work, const float *products, long row, long column, long real) {
+    const ck_head_loss_args *a = z->a;
+    const vf reference = splat(z->reference[row]);
+    vf sum = splat(0), top = splat(z->top[row]);
+    UNROLL for (int j = 0; j < 2; j++) {
+        vf x = logit_of(a, load(products + j * 16)) - reference;
+        if (real < 32) x = choose((vi)(lanes() + j * 16 < (int32_t)real), x, splat(-INFINITY));
+        vf e = exp2_(at_most(x * splat(LOG2_E), (float)LOSS_LIMIT));
+        if (real < 32) e = choose((vi)(x == splat(-INFINITY)), splat(0), e);
+        top = larger(x, top);
+        sum += e;
+        if (a->soft_cap > 0) { // the slope of the cap goes with the gradient, not with the sum
+            vf t = (x + reference) * splat(1 / a->soft_cap);
+            e = choose((vi)(e == splat(0)), splat(0), e * (splat(1) - t * t));
+        }
+        store_as(z->e, work, row * LOSS_COLUMNS + column + j * 16, e, 16);
+    }
+    z->chunk_sum[row] += sum_of(sum);
+    z->top[row] = max_of(top);
+}
+
 // Exponentials of vocabulary columns [c0, c0 + columns); `columns` stored as a multiple of 32, the tail as zero.
 static void loss_exponentials(loss_block *z, long c0, long columns) {
     const ck_head_loss_args *a = z->a;
-    const int type = a->head.type, work = WORK(type);
-    const long depth = ck_depth(a->head.columns, type);
-    const bool convert = work != type && z->rows > 2 * TILE_ROWS;
-    const int tiles = (int)((z->rows + TILE_ROWS - 1) / TILE_ROWS);
-    _Alignas(64) float out[TILE_ROWS * 32];
+    _Alignas(64) float out[LOSS_ROWS * 32];
     for (long i = 0; i < z->rows; i++) {
         z->chunk_sum[i] = 0;
         z->top[i] = -INFINITY;
     }
-    for (long p = 0; p * 32 < columns; p++) {
-        const long panel = c0 / 32 + p, width = ck_panel_width(a->head.rows, panel), real = columns - p * 32 < 32 ? columns - p * 32 : 32;
-        const char *data = offset(a->head.data, type, panel * 32 * depth), *next = data + width * depth * ck_size(type);
-        if (convert) panel_to_floats(z->lines, (const uint16_t *)data, width, a->head.columns);
-        for (int t = 0; t < tiles; t++) {
-            const long m = z->rows * t / tiles;
-            const int rows = (int)(z->rows * (t + 1) / tiles - m);
-            const int lines = width != 32 || (p + 1) * 32 >= columns || t > (convert ? 0 : 1) ? 0 : 1;
-            if (width < 32) memset(out, 0, sizeof out);
-            tile_of(out, convert ? CK_F32 : type, offset(z->x, work, m * z->x_stride), z->x_stride, convert ? (const void *)z->lines : data,
-                    width, a->head.columns, rows, next + (t == 1 ? width * depth * ck_size(type) / 2 : 0), lines);
-            for (int i = 0; i < rows; i++) {
-                const vf reference = splat(z->reference[m + i]);
-                vf sum = splat(0), top = splat(z->top[m + i]);
-                UNROLL for (int j = 0; j < 2; j++) {
-                    vf x = logit_of(a, load(out + i * 32 + j * 16)) - reference;
-                    if (real < 32) x = choose((vi)(lanes() + j * 16 < (int32_t)real), x, splat(-INFINITY));
-                    vf e = exp2_(at_most(x * splat(LOG2_E), (float)LOSS_LIMIT));
-                    if (real < 32) e = choose((vi)(x == splat(-INFINITY)), splat(0), e);
-                    top = larger(x, top);
-                    sum += e;
-                    if (a->soft_cap > 0) { // the slope of the cap goes with the gradient, not with the sum
-                        vf t1 = (x + reference) * splat(1 / a->soft_cap);
-                        e = choose((vi)(e == splat(0)), splat(0), e * (splat(1) - t1 * t1));
-                    }
-                    store_as(z->e, work, (m + i) * LOSS_COLUMNS + p * 32 + j * 16, e, 16);
-                }
-                z->chunk_sum[m + i] += sum_of(sum);
-                z->top[m + i] = max_of(top);
-            }
-        }
+    for (long c = 0; c < columns; c += 32) {
+        const long real = columns - c < 32 ? columns - c : 32;
+        const panel one = panel_of(&a->head, (c0 + c) / 32, ck_panels(a->head.rows));
+        if (one.width < 32) memset(out, 0, sizeof out);
+        panel_product(out, &one, z->x, z->x_stride, z->lines, z->rows);
+        if (WORK(a->head.type) == CK_BF16)
+            for (long i = 0; i < z->rows; i++) loss_row(z, CK_BF16, out + i * 32, i, c, real);
+        else
+            for (long i = 0; i < z->rows; i++) loss_row(z, CK_F32, out + i * 32, i, c, real);
     }
 }
 
