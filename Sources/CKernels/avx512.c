@@ -6,6 +6,7 @@
 #pragma clang diagnostic error "-Wignored-attributes"
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"))), apply_to = function)
 #define CK_LEVEL 2
+#define CK_SUFFIX avx512
 #define CK_NAME "avx512"
 #define CK_TABLE ck_avx512
 #include "body/all.h"

@@ -3,6 +3,11 @@
 #include "layout.h"
 #include <math.h>
 
+// The product kernel has a name of its own in each variant, so that a test finds its machine code.
+#define CK_JOIN_(a, b) a##_##b
+#define CK_JOIN(a, b) CK_JOIN_(a, b)
+#define tile_of CK_JOIN(tile_of, CK_SUFFIX)
+
 #define INLINE static inline __attribute__((always_inline))
 // On every loop over an accumulator array: without it clang at -O2 leaves the array in memory, at less than half speed.
 #define UNROLL _Pragma("clang loop unroll(full)")

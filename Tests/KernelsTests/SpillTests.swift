@@ -14,20 +14,25 @@ import Testing
             .compactMap { $0.split(separator: " ").last.map(String.init) }
             .first { $0.hasSuffix(".xctest") } ?? program
         guard FileManager.default.isExecutableFile(atPath: objdump) else { return }
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: objdump)
-        process.arguments = ["-d", "--no-show-raw-insn", "--disassemble=tile_of", bundle]
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        try process.run()
-        let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        let wide = text.split(separator: "\n").filter { $0.contains("%zmm") }
         #if arch(x86_64)
-            let products = wide.filter { $0.contains("vfmadd") || $0.contains("vdpbf16ps") }
-            #expect(products.count > 1000, "the product kernel is not in \(bundle)")
+            for variant in ["avx512", "avx512bf16"] {
+                let process = Process()
+                process.executableURL = URL(fileURLWithPath: objdump)
+                process.arguments = [
+                    "-d", "--no-show-raw-insn", "--disassemble=tile_of_\(variant)", bundle,
+                ]
+                let pipe = Pipe()
+                process.standardOutput = pipe
+                try process.run()
+                let text = String(
+                    decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+                process.waitUntilExit()
+                let wide = text.split(separator: "\n").filter { $0.contains("%zmm") }
+                let products = wide.filter { $0.contains("vfmadd") || $0.contains("vdpbf16ps") }
+                #expect(products.count > 500, "the product kernel \(variant) is not in \(bundle)")
+                let spilled = wide.filter { $0.contains("(%rsp)") || $0.contains("(%rbp)") }
+                #expect(spilled.isEmpty, "\(spilled.prefix(5).joined(separator: "\n"))")
+            }
         #endif
-        let spilled = wide.filter { $0.contains("(%rsp)") || $0.contains("(%rbp)") }
-        #expect(spilled.isEmpty, "\(spilled.prefix(5).joined(separator: "\n"))")
     }
 }

@@ -1,4 +1,4 @@
-// Everything a variant is made of. The including file sets CK_LEVEL, CK_NAME and CK_TABLE.
+// Everything a variant is made of. The including file sets CK_LEVEL, CK_SUFFIX, CK_NAME and CK_TABLE.
 #pragma clang diagnostic error "-Wignored-attributes"
 #pragma clang diagnostic ignored "-Wpsabi" // wide vectors pass through inlined functions only
 #pragma clang diagnostic ignored "-Wpass-failed"
