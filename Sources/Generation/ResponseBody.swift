@@ -2,7 +2,7 @@ import JSONModel
 import Tokenization
 
 /// Writes a request's result in the shape of OpenAI's responses.
-public struct ResponseBody {
+public struct ResponseBody: Sendable {
     /// The answer's own id, such as the task's.
     public var id: String
     /// The model as it was pinned, `M` or `M:A@3`.

@@ -1,0 +1,54 @@
+import ChatTemplate
+import Datasets
+import JSONModel
+import Tokenization
+
+/// The one path from messages to text, for inference and training alike.
+enum ChatRendering {
+    /// - Throws: `NO_TEMPLATE` when the model has none or it is not understood; the template's own errors.
+    static func render(
+        _ model: LoadedModel, messages: [JSONValue], tools: JSONValue?, variables: JSONObject,
+        addGenerationPrompt: Bool
+    ) throws -> RenderedConversation {
+        let template: ConversationTemplate
+        switch model.template {
+        case nil:
+            throw TaskFailure.user(
+                .noTemplate, "the model has no chat template",
+                hint: "give `prompt` instead of `messages`, or add chat_template.jinja to the model's folder and add it again")
+        case .failure(let error):
+            throw TaskFailure.user(.noTemplate, "the model's chat template is not understood: \(error)")
+        case .success(let known): template = known
+        }
+        do {
+            let rendered = try template.render(
+                messages: .array(messages), tools: tools, addGenerationPrompt: addGenerationPrompt,
+                variables: variables, specialTokens: model.templateTokens, now: .now())
+            return RenderedConversation(text: rendered.text, generationSpans: rendered.generationSpans)
+        } catch {
+            throw TaskFailure.user("TEMPLATE", "\(error)", field: "body.messages")
+        }
+    }
+}
+
+/// A model's template as the training data sees it.
+struct TrainingRenderer: ConversationRenderer {
+    let model: LoadedModel
+
+    func renderConversation(
+        _ messages: JSONValue, tools: JSONValue?, addGenerationPrompt: Bool, variables: JSONObject
+    ) throws -> RenderedConversation {
+        try ChatRendering.render(
+            model, messages: messages.array ?? [], tools: tools, variables: variables,
+            addGenerationPrompt: addGenerationPrompt)
+    }
+}
+
+extension Tokenizer: TrainingTokenizer {
+    public func tokenSpans(_ text: String, addSpecialTokens: Bool) throws -> TokenSpans {
+        let encoded = try encodeWithRanges(text, addSpecialTokens: addSpecialTokens)
+        return TokenSpans(ids: encoded.ids, ranges: encoded.ranges)
+    }
+
+    public func isSpecialToken(_ id: Int32) -> Bool { isSpecial(id) }
+}
