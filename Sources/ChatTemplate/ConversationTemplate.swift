@@ -56,8 +56,20 @@ public final class ConversationTemplate: @unchecked Sendable {
         addGenerationPrompt: Bool = false, variables: JSONObject = JSONObject(),
         specialTokens: [(name: String, text: String)] = [], now: LocalTime
     ) throws(TemplateError) -> Rendered {
-        guard let list = messages.array else {
-            throw TemplateError("TypeError", "messages are \(messages.kindName), not an array")
+        try render(
+            messages: Value(messages), tools: Value(tools ?? .null),
+            documents: Value(documents ?? .null), addGenerationPrompt: addGenerationPrompt,
+            variables: variables.entries.map { ($0.key, Value($0.value)) },
+            specialTokens: specialTokens.map { ($0.name, .text($0.text)) }, now: now)
+    }
+
+    func render(
+        messages: Value, tools: Value, documents: Value, addGenerationPrompt: Bool,
+        variables: [(name: String, value: Value)], specialTokens: [(name: String, value: Value)],
+        now: LocalTime
+    ) throws(TemplateError) -> Rendered {
+        guard case .list(let list) = messages else {
+            throw TemplateError("TypeError", "messages are \(messages.typeName), not an array")
         }
         guard !list.isEmpty else {
             throw TemplateError(
@@ -67,19 +79,19 @@ public final class ConversationTemplate: @unchecked Sendable {
         }
         var converted: [Value] = []
         for message in list {
-            guard let object = message.object else {
+            guard case .dictionary(let object) = message else {
                 throw TemplateError(
                     "TypeError",
-                    "Chat messages should be objects, but one is \(message.kindName).")
+                    "Chat messages should be objects, but one is \(message.typeName).")
             }
             converted.append(Self.message(object))
         }
-        var all: [(name: String, value: Value)] = specialTokens.map { ($0.name, .text($0.text)) }
+        var all = specialTokens
         all.append(("messages", .list(converted)))
-        all.append(("tools", Value(tools ?? .null)))
-        all.append(("documents", Value(documents ?? .null)))
+        all.append(("tools", tools))
+        all.append(("documents", documents))
         all.append(("add_generation_prompt", .bool(addGenerationPrompt)))
-        for (name, value) in variables.entries { all.append((name, Value(value))) }
+        all += variables
         return try render(variables: all, now: now)
     }
 
@@ -108,25 +120,22 @@ public final class ConversationTemplate: @unchecked Sendable {
 
     private static let reasoningNames = ["reasoning_content", "thinking", "reasoning"]
 
-    private static func message(_ object: JSONObject) -> Value {
-        var members = object.entries.filter { !$0.value.isNull }
-        let reasoning = reasoningNames.lazy.compactMap { name in
-            members.first { $0.key.hasSameBytes(as: name) }?.value
-        }.first
-        if let reasoning {
-            if !members.contains(where: { $0.key.hasSameBytes(as: "thinking") }) {
-                members.insert(("thinking", reasoning), at: 0)
-            }
-            if let place = members.firstIndex(where: {
-                $0.key.hasSameBytes(as: "reasoning_content")
-            }) {
-                members[place].value = reasoning
-            } else {
-                members.append(("reasoning_content", reasoning))
-            }
+    private static func message(_ object: PythonDict) -> Value {
+        let members = object.entries.filter { !Filters.isNone($0.value) }
+        let result = PythonDict()
+        func value(_ name: String) -> Value? {
+            object[Text(name)].flatMap { Filters.isNone($0) ? Value?.none : $0 }
         }
-        return .dictionary(
-            PythonDict(members.map { (key: Text($0.key), value: Value($0.value)) }))
+        let reasoning = reasoningNames.lazy.compactMap { value($0) }.first
+        func set(_ name: String, _ value: Value) {
+            result.set(.text(Text(name)), .text(name), value)
+        }
+        if let reasoning { set("thinking", reasoning) }
+        for (key, value) in members {
+            if let hashed = DictionaryKey(key) { result.set(hashed, key, value) }
+        }
+        if let reasoning { set("reasoning_content", reasoning) }
+        return .dictionary(result)
     }
 
     private static func hasGeneration(_ statements: [Statement]) -> Bool {

@@ -26,7 +26,11 @@ enum Methods {
         case .string: names = TextMethods.names
         case .dictionary: names = ["items", "keys", "values", "get", "copy", "fromkeys"]
         case .list: names = ["index", "count", "copy"]
-        case .tuple: names = ["index", "count"]
+        case .tuple(let items):
+            // The named tuples of `groupby`.
+            if items.count == 2, name == "grouper" { return items[0] }
+            if items.count == 2, name == "list" { return items[1] }
+            names = ["index", "count"]
         case .range(let start, let stop, let step):
             if let value = ["start": start, "stop": stop, "step": step][name] {
                 return .int(value)

@@ -278,11 +278,7 @@ enum SequenceFilters {
         return .list(
             try groups.map { group in
                 let grouper = ignoresCase ? try plain.single(group.items[0]) : group.key
-                return .dictionary(
-                    PythonDict([
-                        (key: Text("grouper"), value: grouper),
-                        (key: Text("list"), value: .list(group.items)),
-                    ]))
+                return .tuple([grouper, .list(group.items)])
             })
     }
 }

@@ -62,7 +62,7 @@ import Testing
                 let template = try ConversationTemplate(source: source)
                 let rendered = try template.render(context: context, now: now)
                 #expect(JSONValue.string(rendered.text) == test["text"], place)
-            } catch let error as TemplateError {
+            } catch {
                 #expect(error.type == test["error"]?["type"]?.string, "\(source): \(error)")
             }
         }
