@@ -37,7 +37,7 @@ public struct GGUFTokenizerData: Sendable, Equatable {
 
 extension GGUFTokenizerData {
     /// Reads `tokenizer.*`; nil if the file has no tokenizer.
-    init?(file: GGUFFile) throws {
+    public init?(file: GGUFFile) throws {
         guard let model = file.value("tokenizer.ggml.model")?.string else { return nil }
         func malformed(_ key: String, _ reason: String) -> ModelFileError {
             ModelFileError(.malformed, file: file.path, item: "tokenizer.\(key)", reason)

@@ -1,5 +1,3 @@
-import Synchronization
-
 /// The four normalization forms of Unicode (UAX #15) over scalars, with tables of Unicode 14.
 ///
 /// The standard library offers none publicly, and Foundation's work on whole strings without telling

@@ -1,44 +1,5 @@
 import JSONModel
-
-/// What a GGUF file says of its tokenizer (`tokenizer.ggml.*`).
-public struct GGUFTokenizerData: Sendable {
-    /// `tokenizer.ggml.model`: `gpt2` (byte-level BPE) or `llama` (SentencePiece).
-    public var model: String
-    /// `tokenizer.ggml.pre`: the name of the pre-tokenizer.
-    public var preTokenizer: String?
-    public var tokens: [String]
-    /// `tokenizer.ggml.token_type`: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
-    public var tokenTypes: [Int]
-    public var scores: [Float]
-    /// `"a b"`, in order of rank.
-    public var merges: [String]
-    public var bosTokenID: Int?
-    public var eosTokenID: Int?
-    public var unknownTokenID: Int?
-    public var addBOS: Bool?
-    public var addEOS: Bool?
-    public var addSpacePrefix: Bool?
-
-    public init(
-        model: String, preTokenizer: String? = nil, tokens: [String], tokenTypes: [Int] = [],
-        scores: [Float] = [], merges: [String] = [], bosTokenID: Int? = nil,
-        eosTokenID: Int? = nil, unknownTokenID: Int? = nil, addBOS: Bool? = nil,
-        addEOS: Bool? = nil, addSpacePrefix: Bool? = nil
-    ) {
-        self.model = model
-        self.preTokenizer = preTokenizer
-        self.tokens = tokens
-        self.tokenTypes = tokenTypes
-        self.scores = scores
-        self.merges = merges
-        self.bosTokenID = bosTokenID
-        self.eosTokenID = eosTokenID
-        self.unknownTokenID = unknownTokenID
-        self.addBOS = addBOS
-        self.addEOS = addEOS
-        self.addSpacePrefix = addSpacePrefix
-    }
-}
+import ModelFiles
 
 extension GGUFTokenizerData {
     /// The pipeline of the family's `tokenizer.json`.
@@ -58,41 +19,40 @@ extension GGUFTokenizerData {
         guard !tokens.isEmpty, tokens.count <= Int(Vocabulary.maximumID) else {
             throw TokenizerError(.malformed, "tokenizer.ggml.tokens holds \(tokens.count) tokens")
         }
-        guard tokenTypes.isEmpty || tokenTypes.count == tokens.count else {
+        guard kinds.isEmpty || kinds.count == tokens.count else {
             throw TokenizerError(
                 .malformed,
-                "tokenizer.ggml.token_type has \(tokenTypes.count) entries for \(tokens.count) tokens"
-            )
+                "tokenizer.ggml.token_type has \(kinds.count) entries for \(tokens.count) tokens")
         }
         return try Vocabulary(
-            tokens.enumerated().map { (Array($0.element.utf8), Int32($0.offset)) }, lastWins: true)
+            tokens.enumerated().map { (text: $0.element, id: Int32($0.offset)) }, lastWins: true)
     }
 
     /// Control tokens are special; user-defined ones are added tokens that are not.
     private func addedTokens() -> [AddedTokens.Token] {
-        guard !tokenTypes.isEmpty else { return [] }
-        return zip(tokens, tokenTypes).enumerated().compactMap { id, entry in
-            let (text, type) = entry
-            guard type == 3 || type == 4 || type == 2, !text.isEmpty else { return nil }
-            return AddedTokens.Token(
-                id: Int32(id), content: Array(text.utf8), special: type != 4)
+        zip(tokens, kinds).enumerated().compactMap { id, entry in
+            let (text, kind) = entry
+            guard [.control, .userDefined, .unknown].contains(kind), !text.isEmpty else {
+                return nil
+            }
+            return AddedTokens.Token(id: Int32(id), content: text, special: kind != .userDefined)
         }
     }
 
     private func postProcessor(addsBOS: Bool) throws(TokenizerError) -> JSONValue? {
         var before: [Int] = []
         var after: [Int] = []
-        if addBOS ?? addsBOS {
-            guard let bosTokenID else {
+        if addsBeginning ?? addsBOS {
+            guard let beginning else {
                 throw TokenizerError(.malformed, "add_bos_token without bos_token_id")
             }
-            before = [bosTokenID]
+            before = [beginning]
         }
-        if addEOS ?? false {
-            guard let eosTokenID else {
+        if addsEnd ?? false {
+            guard let end else {
                 throw TokenizerError(.malformed, "add_eos_token without eos_token_id")
             }
-            after = [eosTokenID]
+            after = [end]
         }
         guard !(before + after).isEmpty else { return nil }
         func item(_ id: Int) -> JSONValue { ["SpecialToken": ["id": .string("\(id)")]] }
@@ -112,7 +72,7 @@ extension GGUFTokenizerData {
         var merges: [(left: Int32, right: Int32, merged: Int32)] = []
         merges.reserveCapacity(self.merges.count)
         for (rank, text) in self.merges.enumerated() {
-            let bytes = Array(text.utf8)
+            let bytes = text
             guard let space = bytes.dropFirst().firstIndex(of: 0x20) else {
                 throw TokenizerError(
                     .malformed, "tokenizer.ggml.merges: entry \(rank) is not \"a b\"")
@@ -136,22 +96,23 @@ extension GGUFTokenizerData {
     private func sentencePiece(
         _ vocabulary: Vocabulary
     ) throws(TokenizerError) -> TokenizerDefinition {
-        guard scores.count == tokens.count else {
+        guard let scores, scores.count == tokens.count else {
             throw TokenizerError(
                 .malformed,
-                "tokenizer.ggml.scores has \(scores.count) entries for \(tokens.count) tokens")
+                "tokenizer.ggml.scores has \(scores?.count ?? 0) entries for \(tokens.count) tokens"
+            )
         }
-        let unknown = unknownTokenID ?? 0
+        let unknown = self.unknown ?? 0
         guard tokens.indices.contains(unknown) else {
             throw TokenizerError(
                 .malformed, "tokenizer.ggml.unknown_token_id \(unknown) has no token")
         }
         let model = try BytePairModel(
-            vocabulary: vocabulary, merges: MergeTable(mergesFromScores(vocabulary)),
+            vocabulary: vocabulary, merges: MergeTable(mergesFromScores(scores, vocabulary)),
             options: .init(
                 fallsBackToBytes: true, fusesUnknown: true,
-                unknownToken: Array(tokens[unknown].utf8)))
-        let prefixes = addSpacePrefix ?? true
+                unknownToken: tokens[unknown]))
+        let prefixes = addsSpacePrefix ?? true
         let replace: JSONValue = ["type": "Replace", "pattern": ["String": " "], "content": "▁"]
         let prepend: JSONValue = ["type": "Prepend", "prepend": "▁"]
         var decoders: [JSONValue] = [
@@ -175,7 +136,7 @@ extension GGUFTokenizerData {
     /// The merges that the scores stand for, as transformers derives them from a SentencePiece model:
     /// every split of a token into two tokens, by falling score.
     private func mergesFromScores(
-        _ vocabulary: Vocabulary
+        _ scores: [Float], _ vocabulary: Vocabulary
     ) -> [(left: Int32, right: Int32, merged: Int32)] {
         struct Candidate {
             var left: Int32
@@ -186,8 +147,8 @@ extension GGUFTokenizerData {
         }
         var all: [Candidate] = []
         for id in 0..<Int32(tokens.count) {
-            let type = tokenTypes.isEmpty ? 1 : tokenTypes[Int(id)]
-            guard type == 1 || type == 4 else { continue }
+            let kind = kinds.isEmpty ? .normal : kinds[Int(id)]
+            guard kind == .normal || kind == .userDefined else { continue }
             let text = Array(vocabulary.text(of: id))
             let length = text.count { $0 & 0xC0 != 0x80 }
             var local: [Candidate] = []

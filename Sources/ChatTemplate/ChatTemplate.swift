@@ -1,1 +1,0 @@
-// ChatTemplate: see docs/architecture.md
