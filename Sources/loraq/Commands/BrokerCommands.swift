@@ -107,6 +107,7 @@ struct Up: SessionCommand {
         do throws(SystemError) {
             try DurableFile.createDirectories(home.path, mode: 0o700)
             try DurableFile.createDirectories(home.logFolder, mode: 0o700)
+            try LocalLog.rotate(home.brokerLog)
             logEnd = UInt64((try? FilePath.size(of: home.brokerLog)) ?? 0)
             child = try DetachedProcess.start(
                 program, ["--home", home.path] + folders.flatMap { ["--workers", $0] },
