@@ -112,7 +112,7 @@ import Testing
     @Test func errorLinesAreReadWhereverTheErrorStands() {
         let lines = [
             """
-            {"custom_id":"q-1","line":17,"error":{"code":"BAD_LINE","message":"body.temperature must be a number"}}
+            {"custom_id":"q-1","error":{"code":"BAD_LINE","line":17,"message":"body.temperature must be a number"}}
             """,
             """
             {"custom_id":"q-2","response":{"status_code":400,"body":{"error":{"code":"CONTEXT_LENGTH","message":"too long","hint":"cut it"}}},"error":null}

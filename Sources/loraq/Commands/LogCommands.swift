@@ -33,14 +33,19 @@ struct Logs: SessionCommand {
             header["job"] = .string(try session.client.job(job ?? "last").id)
         }
         header["attempt"] = attempt.map { .integer(Int64($0)) }
+        var isEmpty = true
         while true {
             let reply = try session.call(
                 .logs, header, policy: RequestPolicy(waitsForBroker: follow))
             let bytes = reply.body("log") ?? []
             if !bytes.isEmpty { try StandardStreams.write(bytes) }
+            isEmpty = isEmpty && bytes.isEmpty
             header["after"] = reply.header["next"] ?? header["after"]
             if !bytes.isEmpty { continue }
-            if !follow || reply.header["complete"]?.bool == true { return }
+            if !follow || reply.header["complete"]?.bool == true {
+                if isEmpty { session.note("the log is empty") }
+                return
+            }
             try Logs.pause()
         }
     }

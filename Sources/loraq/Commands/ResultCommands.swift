@@ -119,11 +119,11 @@ enum ErrorLine {
             return TextTable.oneLine(String(decoding: bytes, as: UTF8.self))
         }
         var place: [String] = []
-        if let line = json["line"]?.integer { place.append("line \(line)") }
+        let error = error(in: json)
+        if let line = (json["line"] ?? error?["line"])?.integer { place.append("line \(line)") }
         if let id = json["custom_id"]?.string {
             place.append("custom_id \(TextTable.oneLine(String(id.prefix(64))))")
         }
-        let error = error(in: json)
         let code = error?["code"]?.string ?? json["code"]?.string ?? "ERROR"
         let message =
             error?["message"]?.string ?? json["message"]?.string

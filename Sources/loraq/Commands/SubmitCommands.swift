@@ -303,11 +303,13 @@ final class SpooledInput {
     deinit { unlink(path) }
 }
 
-/// A JSON object in a file, as a spec.
+/// A spec: a JSON object in a file, on standard input (`-`), or written out on the command line.
 enum SpecFile {
     static func read(_ path: String) throws -> JSONObject {
         let bytes: [UInt8]
-        if path == "-" {
+        if path.drop(while: \.isWhitespace).hasPrefix("{") {
+            bytes = Array(path.utf8)
+        } else if path == "-" {
             bytes = [UInt8](try FileHandle.standardInput.read(upToCount: 1 << 20) ?? Data())
         } else {
             bytes = Array(try InputFile.smallText(path, limit: 1 << 20, what: "spec").utf8)
@@ -316,10 +318,11 @@ enum SpecFile {
         do {
             value = try JSONValue.parse(bytes)
         } catch {
-            throw ToolError.usage("\(path): not JSON: \(error)")
+            throw ToolError.usage("spec \(path.prefix(80)): not JSON: \(error)")
         }
         guard let object = value.object else {
-            throw ToolError.usage("\(path): a spec is a JSON object, this is \(value.kindName)")
+            throw ToolError.usage(
+                "spec \(path.prefix(80)): a spec is a JSON object, this is \(value.kindName)")
         }
         return object
     }
