@@ -89,8 +89,12 @@ enum EntryPoint {
         }
         let style = Terminal.current.errorStyle
         let code = answer.map { " (\($0.code))" } ?? ""
-        StandardStreams.note(style.red("error: ") + TextTable.oneLine(message) + code)
-        if let hint { StandardStreams.note("       " + TextTable.oneLine(hint)) }
+        // An interrupt is what the person wanted, and no error.
+        let front = status == .interrupted ? "" : style.red("error: ")
+        StandardStreams.note(front + TextTable.oneLine(message) + code)
+        if let hint {
+            StandardStreams.note((front.isEmpty ? "" : "       ") + TextTable.oneLine(hint))
+        }
     }
 
     private static func word(for status: ExitStatus) -> String {

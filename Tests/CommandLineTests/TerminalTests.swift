@@ -111,8 +111,8 @@ import Testing
             try batch(done: 840, total: 2000, failed: 3), at: .seconds(10))
         #expect(
             layout.line(progress, width: nil)
-                == "infer 1f3a  [##########--------------]  42%  843/2,000 lines  3 failed  "
-                + "84.3 lines/s  1,680 tokens/s  ETA 14s")
+                == "infer 1f3a  [##########--------------]  42%  843/2,000 lines  ETA 14s  "
+                + "3 failed  84.3 lines/s  1,680 tokens/s")
     }
 
     @Test func aLineIsCutAtPartsNotInTheMiddle() throws {

@@ -211,10 +211,9 @@ struct Examination {
         let start = MonotonicTime.now()
         do throws(ClientError) {
             let reply = try session.call(.ping, policy: RequestPolicy(timeout: .seconds(5)))
-            return .ok(
-                "broker",
-                BrokerText.presence(
-                    reply.header, session.home, roundTrip: MonotonicTime.now() - start))
+            let text = BrokerText.presence(
+                reply.header, session.home, roundTrip: MonotonicTime.now() - start)
+            return .ok("broker", String(text.dropFirst("broker ".count)))
         } catch {
             return .fail("broker", error.message, error.hint ?? "look at `loraq logs --broker`")
         }

@@ -79,7 +79,7 @@ struct Generate: SessionCommand {
     }
 
     private static func standardInput() throws -> String {
-        let limit = 4 << 20
+        let limit = 3 << 20
         let data = try FileHandle.standardInput.read(upToCount: limit + 1) ?? Data()
         guard data.count <= limit else {
             throw ToolError.usage("the prompt is longer than \(HumanText.bytes(limit))")
@@ -257,9 +257,12 @@ struct Chat: SessionCommand {
                 history.add("assistant", answer.text)
             } catch let error as ToolError {
                 history.dropLast()
-                if error.status == .interrupted { Interrupts.clear() }
+                if error.status == .interrupted {
+                    Interrupts.clear()
+                    session.note("\ninterrupted")
+                    continue
+                }
                 session.note(session.terminal.errorStyle.red("error: ") + error.message)
-                if error.status == .interrupted { continue }
                 if !session.terminal.inputIsTerminal { throw ExitCode(error.status.rawValue) }
             }
         }

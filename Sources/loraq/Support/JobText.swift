@@ -62,7 +62,7 @@ enum JobText {
         lines.add("state", style.state(job.state) + times(job, nowMs))
         lines.add("tasks", counts(job))
         if let progress = progressText(job) { lines.add("progress", progress) }
-        if let usage = flat(job.usage), !usage.isEmpty { lines.add("usage", usage) }
+        if let usage = flat(withoutZeros(job.usage)), !usage.isEmpty { lines.add("usage", usage) }
         let after = (job.json["after"]?.array ?? []).compactMap { $0["job"]?.string }
         if !after.isEmpty { lines.add("after", after.joined(separator: ", ")) }
         if let numerics = job.json["numerics"]?.string { lines.add("numerics", numerics) }
@@ -131,6 +131,11 @@ enum JobText {
             default: "\(entry.key) \(scalar(entry.value))"
             }
         }.joined(separator: ", ")
+    }
+
+    private static func withoutZeros(_ value: JSONValue?) -> JSONValue? {
+        guard let entries = value?.object?.entries else { return nil }
+        return .object(JSONObject(entries.filter { $0.value.double != 0 }))
     }
 
     static func scalar(_ value: JSONValue) -> String {

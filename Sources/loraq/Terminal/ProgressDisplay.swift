@@ -6,7 +6,7 @@ struct ProgressLayout {
     let style: TextStyle
     static let barWidth = 24
 
-    /// `batch 1f3a  [██████░░░░]  42%  840/2,000 lines  31.2 lines/s  ETA 37s`, cut to `width` columns.
+    /// `batch 1f3a  [██████░░░░]  42%  840/2,000 lines  ETA 37s  31.2 lines/s`, cut to `width` columns.
     func line(_ progress: JobProgress, width: Int?) -> String {
         var parts: [String] = []
         if let fraction = progress.fraction {
@@ -35,10 +35,11 @@ struct ProgressLayout {
             let total = progress.total.map { "/" + amount($0) } ?? ""
             parts.append("\(amount(done))\(total) \(progress.unit)")
         }
-        parts.append(contentsOf: progress.figures)
+        // Before the figures: on a narrow terminal the end is left off.
         if let seconds = progress.remainingSeconds {
             parts.append("ETA " + HumanText.span(seconds: seconds))
         }
+        parts.append(contentsOf: progress.figures)
         return parts
     }
 
