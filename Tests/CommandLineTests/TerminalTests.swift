@@ -193,7 +193,8 @@ import Testing
         var lines: [String] = []
         let display = display(.plain) { lines.append($0) }
         var progress = JobProgress(title: "t", state: "queued", unit: "lines")
-        display.show(progress, at: .zero)
+        display.show(progress, at: .milliseconds(900))
+        display.show(progress, at: .seconds(1))
         progress.state = "running"
         for second in 1...25 {
             progress.done = Double(second)
@@ -203,7 +204,7 @@ import Testing
         display.erase()
         #expect(
             lines == [
-                "t  queued\n", "t  running  1 lines\n", "t  running  11 lines\n",
+                "t  queued\n", "t  running  1 line\n", "t  running  11 lines\n",
                 "t  running  21 lines\n", "a note\n",
             ])
     }

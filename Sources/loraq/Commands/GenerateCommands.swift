@@ -154,8 +154,7 @@ struct Completion {
             throw ToolError(.failure, "the answer is not JSON: \(error)")
         }
         if Completion.text(in: line) == nil {
-            throw ToolError(
-                .failure, ErrorLine.text(of: bytes, style: .plain), hint: "job \(job.id)")
+            throw ToolError(.failure, ErrorLine.message(of: bytes), hint: "job \(job.id)")
         }
         return line
     }

@@ -123,8 +123,25 @@ enum Registration {
     ) throws {
         let submitting = Submitting(session: session, waiting: waiting)
         guard let job = try submitting.run(request) else { return }
-        let extra = JobText.flat(job.result).map { $0.isEmpty ? "" : ": \($0)" } ?? ""
-        try submitting.conclude(job, summary: "\(what) \(name) is ready\(extra)")
+        try submitting.conclude(
+            job, summary: "\(what) \(name) is ready\(about(job.result))")
+    }
+
+    /// `: llama, 134,515,008 parameters, bfloat16, 260.0 MiB` out of the result of `prepare` or `register`.
+    static func about(_ result: JSONValue?) -> String {
+        var parts: [String] = []
+        if let family = result?["family"]?.string { parts.append(TextTable.oneLine(family)) }
+        if let rank = result?["rank"]?.integer { parts.append("rank \(rank)") }
+        if let targets = result?["target_modules"]?.array?.compactMap(\.string), !targets.isEmpty {
+            parts.append("on " + TextTable.oneLine(targets.joined(separator: ", ")))
+        }
+        if let count = result?["parameters"]?.integer {
+            parts.append(HumanText.plural(count, "parameter"))
+        }
+        if let dtype = result?["dtype"]?.string { parts.append(TextTable.oneLine(dtype)) }
+        if let bytes = result?["bytes"]?.integer { parts.append(HumanText.bytes(bytes)) }
+        if result?["has_template"]?.bool == false { parts.append("no chat template") }
+        return parts.isEmpty ? "" : ": " + parts.joined(separator: ", ")
     }
 
     static func remove(_ name: String, force: Bool, _ session: Session) throws {
@@ -180,7 +197,7 @@ enum ArtifactText {
     /// The few fields of a worker's `meta` that tell artifacts apart at a glance, whatever else it holds.
     private static func about(_ meta: JSONValue?) -> String {
         let keys = [
-            "architecture", "parameters", "dtype", "rank", "r", "lora_alpha", "target_modules",
+            "family", "parameters", "dtype", "rank", "lora_alpha", "target_modules",
         ]
         return keys.compactMap { key -> String? in
             guard let value = meta?[key], !value.isNull else { return nil }

@@ -134,6 +134,14 @@ enum ErrorLine {
             + TextTable.oneLine(message + hint)
     }
 
+    /// The same without the place, for the only line of its job.
+    static func message(of bytes: [UInt8]) -> String {
+        guard let json = try? JSONValue.parse(bytes), let error = error(in: json),
+            let message = error["message"]?.string
+        else { return text(of: bytes, style: .plain) }
+        return TextTable.oneLine("\(error["code"]?.string ?? "ERROR"): \(message)")
+    }
+
     /// OpenAI's error line puts the error beside `response` or into its body.
     private static func error(in json: JSONValue) -> JSONValue? {
         for candidate in [json["error"], json["response"]?["body"]?["error"]] {

@@ -66,17 +66,38 @@ enum JobText {
         let after = (job.json["after"]?.array ?? []).compactMap { $0["job"]?.string }
         if !after.isEmpty { lines.add("after", after.joined(separator: ", ")) }
         if let numerics = job.json["numerics"]?.string { lines.add("numerics", numerics) }
-        if !job.isFinal, let reason = job.reason {
-            lines.add("waits for", reason.message)
-        } else if let reason = job.reason {
-            lines.add("reason", reason.message)
+        if let reason = job.reason, reason.code != job.state.uppercased(),
+            reason.message != job.error?.message
+        {
+            lines.add(job.isFinal ? "reason" : "waits for", reason.message)
         }
         if let error = job.error {
             lines.add("error", style.red("\(error.code)") + ": \(error.message)")
             if let hint = error.hint { lines.add("hint", hint) }
         }
-        if let result = flat(job.result), !result.isEmpty { lines.add("result", result) }
-        return lines.text
+        return lines.text + resultText(job.result, style)
+    }
+
+    /// The result object, a field a line; nested values by their size.
+    private static func resultText(_ result: JSONValue?, _ style: TextStyle) -> String {
+        guard let entries = result?.object?.entries, !entries.isEmpty else { return "" }
+        var lines = FieldLines(style: style)
+        for entry in entries where entry.key != "shown" && entry.key != "rendered" {
+            let name = "  " + TextTable.oneLine(entry.key)
+            switch entry.value {
+            case .null: continue
+            case .array(let elements):
+                let words = elements.compactMap(\.string)
+                lines.add(
+                    name,
+                    words.count == elements.count && !words.isEmpty
+                        ? TextTable.oneLine(words.joined(separator: ", "))
+                        : HumanText.count(elements.count))
+            case .object: lines.add(name, flat(entry.value) ?? "")
+            default: lines.add(name, scalar(entry.value))
+            }
+        }
+        return style.dim("result") + "\n" + lines.text
     }
 
     private static func times(_ job: JobSnapshot, _ nowMs: Int) -> String {
@@ -102,9 +123,9 @@ enum JobText {
     /// Lines per second since the start, of a batch that is at work or through.
     private static func rate(_ job: JobSnapshot) -> String {
         guard job.total ?? 0 > 1, let start = job.startedAtMs, let end = job.finishedAtMs,
-            end > start, job.finished > 0
+            end > start, job.count("done") > 0
         else { return "" }
-        let perSecond = Double(job.finished) * 1000 / Double(end - start)
+        let perSecond = Double(job.finished - job.count("cancelled")) * 1000 / Double(end - start)
         return ", " + HumanText.rate(perSecond, unit: "lines")
     }
 

@@ -33,7 +33,9 @@ struct ProgressLayout {
         var parts: [String] = []
         if let done = progress.done {
             let total = progress.total.map { "/" + amount($0) } ?? ""
-            parts.append("\(amount(done))\(total) \(progress.unit)")
+            let isOne = (progress.total ?? done) == 1 && progress.unit.hasSuffix("s")
+            let unit = isOne ? String(progress.unit.dropLast()) : progress.unit
+            parts.append("\(amount(done))\(total) \(unit)")
         }
         // Before the figures: on a narrow terminal the end is left off.
         if let seconds = progress.remainingSeconds {
@@ -85,6 +87,8 @@ final class ProgressDisplay {
 
     static let redrawInterval = Duration.milliseconds(100)
     static let lineInterval = Duration.seconds(10)
+    /// What ends sooner needs no line in a log.
+    static let firstLine = Duration.seconds(1)
 
     init(
         mode: Mode, layout: ProgressLayout, width: @escaping () -> Int,
@@ -119,6 +123,7 @@ final class ProgressDisplay {
             isDrawn = true
             lastShown = (time, progress.state)
         case .plain:
+            guard time >= Self.firstLine else { return }
             if let last = lastShown, time - last.at < Self.lineInterval,
                 last.state == progress.state
             {
