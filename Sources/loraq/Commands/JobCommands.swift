@@ -79,7 +79,8 @@ struct Status: SessionCommand {
 
 struct Wait: SessionCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Wait until jobs have ended, and end with their outcome as exit code.")
+        abstract: "Wait until jobs have ended, and end with their outcome as exit code.",
+        discussion: "`all` stands for the jobs that have not ended yet.")
 
     @Argument(help: ArgumentHelp("Jobs (default: last).", valueName: "job"))
     var jobs: [String] = ["last"]
@@ -99,6 +100,8 @@ struct Wait: SessionCommand {
 
     func run(_ session: Session) throws {
         var found = try session.client.status(jobs)
+        // `all` means those that are under way: what failed last week is no outcome of this wait.
+        if jobs == ["all"] { found.removeAll(where: \.isFinal) }
         var options = WaitOptions()
         options.wait = true
         options.timeout = timeout
@@ -206,7 +209,13 @@ struct Retry: SessionCommand {
         }
         session.note("\(HumanText.plural(count, "task")) again")
         let ended = try JobWaiter(session: session, options: waiting).wait(for: [id])
-        if session.json { try session.print(json: ended[0].json) }
+        for job in ended {
+            if session.json {
+                try session.print(json: job.json)
+            } else {
+                try session.print("\(job.id)  \(session.style.state(job.state))\(Wait.remark(job))")
+            }
+        }
         try JobWaiter.finish(ended)
     }
 }

@@ -177,7 +177,8 @@ enum FinetuneSummary {
         var text = "adapter \(name) is registered"
         if !parts.isEmpty { text += ": " + parts.joined(separator: ", ") }
         if let refused = result?["refused"]?.array, !refused.isEmpty {
-            text += "\n\(HumanText.plural(refused.count, "row")) left out, the first: "
+            let count = result?["refused_rows"]?.integer ?? refused.count
+            text += "\n\(HumanText.plural(count, "row")) left out, the first: "
             let first = refused[0]
             let line = first["line"]?.integer.map { "line \($0): " } ?? ""
             text += line + TextTable.oneLine(first["message"]?.string ?? "")
