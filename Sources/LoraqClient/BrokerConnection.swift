@@ -97,7 +97,8 @@ public final class BrokerConnection {
         }
         var exchange = Exchange(verb: verb, id: id, policy: policy)
         // Where an answer came before, silence will tell soon enough if the broker has gone since.
-        if try hasAnswered || exchange.mayBegin(self) { try send(frames) }
+        let begins = if hasAnswered { true } else { try exchange.mayBegin(self) }
+        if begins { try send(frames) }
         while true {
             if isInterrupted() { throw .interrupted }
             let left = exchange.deadline - MonotonicTime.now()
