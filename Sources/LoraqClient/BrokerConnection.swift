@@ -50,6 +50,7 @@ public final class BrokerConnection {
     private var generator: any RandomNumberGenerator
     private var requestCount = 0
     private let clientToken: UInt64
+    private var hasAnswered = false
 
     /// The longest a wait goes without looking around.
     static let slice = Duration.milliseconds(100)
@@ -95,12 +96,15 @@ public final class BrokerConnection {
             throw ClientError(wire: error, answering: false)
         }
         var exchange = Exchange(verb: verb, id: id, policy: policy)
-        if try exchange.mayBegin(self) { try send(frames) }
+        // Where an answer came before, silence will tell soon enough if the broker has gone since.
+        let begins = if hasAnswered { true } else { try exchange.mayBegin(self) }
+        if begins { try send(frames) }
         while true {
             if isInterrupted() { throw .interrupted }
             let left = exchange.deadline - MonotonicTime.now()
             guard left > .zero else { throw exchange.timedOut(endpoint) }
             if let reply = try receive(for: id, within: min(Self.slice, left)) {
+                hasAnswered = true
                 if exchange.isAway { onPresenceChange(true) }
                 return try Self.checked(reply)
             }

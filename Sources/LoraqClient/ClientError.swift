@@ -55,7 +55,9 @@ public struct ClientError: Error, Sendable, CustomStringConvertible {
             hint: answering ? "are `loraq` and `loraqd` of the same version?" : nil)
     }
 
-    init(socket error: ZeroMQError) { self.init(.unreachable, error.description) }
+    init(socket error: ZeroMQError) {
+        self.init(error.code == .invalidEndpoint ? .badRequest : .unreachable, error.description)
+    }
 
     init(file error: SystemError) {
         self.init(

@@ -35,15 +35,24 @@ public struct JobFollower {
         var looks = 0
         while true {
             let open = jobs.filter { known[$0]?.isFinal != true }
-            for job in try look(at: open, deadline, jobs.count) { known[job.id] = job }
+            let answers = try look(at: open, deadline, jobs.count)
+            for job in answers { known[job.id] = job }
+            let answered = Set(answers.map(\.id))
+            if let gone = open.first(where: { !answered.contains($0) }) {
+                throw ClientError(
+                    .refused(.unknownJob), "the broker does not know job \(gone)",
+                    hint: "`loraq jobs` lists those it knows")
+            }
             let snapshots = jobs.compactMap { known[$0] }
             onStatus(snapshots)
             if snapshots.count == jobs.count, snapshots.allSatisfy(\.isFinal) {
                 try drainEvents(of: jobs)
                 return snapshots
             }
+            // Many jobs are looked at less often: a look asks about each that is open.
             let interval =
-                looks < Self.intervals.count ? Self.intervals[looks] : Self.longestInterval
+                looks < Self.intervals.count
+                ? Self.intervals[looks] : Self.longestInterval * max(1, open.count / 64)
             looks += 1
             try pause(interval, deadline, jobs, snapshots)
         }

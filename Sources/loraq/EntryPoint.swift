@@ -20,19 +20,22 @@ enum EntryPoint {
         }
     }
 
-    /// Lets `--home` stand before the subcommand too: `loraq --home DIR jobs`.
+    /// Lets `--home` and `--json` stand before the subcommand too: `loraq --home DIR jobs`.
     static func hoistingHome(_ arguments: [String]) -> [String] {
         var rest = arguments[...]
-        guard let first = rest.first else { return arguments }
-        if first == "--home", rest.count >= 3 {
-            let folder = rest[rest.startIndex + 1]
-            rest = rest.dropFirst(2)
-            return insert(["--home", folder], into: Array(rest))
+        var options: [String] = []
+        while let first = rest.first {
+            if first == "--home", rest.count >= 2 {
+                options += rest.prefix(2)
+                rest = rest.dropFirst(2)
+            } else if first.hasPrefix("--home=") || first == "--json" {
+                options.append(first)
+                rest = rest.dropFirst()
+            } else {
+                break
+            }
         }
-        if first.hasPrefix("--home="), rest.count >= 2 {
-            return insert([first], into: Array(rest.dropFirst()))
-        }
-        return arguments
+        return options.isEmpty || rest.isEmpty ? arguments : insert(options, into: Array(rest))
     }
 
     /// Puts options after the subcommand's words, before anything that may end the options.
@@ -89,8 +92,12 @@ enum EntryPoint {
         }
         let style = Terminal.current.errorStyle
         let code = answer.map { " (\($0.code))" } ?? ""
-        StandardStreams.note(style.red("error: ") + TextTable.oneLine(message) + code)
-        if let hint { StandardStreams.note("       " + TextTable.oneLine(hint)) }
+        // An interrupt is what the person wanted, and no error.
+        let front = status == .interrupted ? "" : style.red("error: ")
+        StandardStreams.note(front + TextTable.oneLine(message) + code)
+        if let hint {
+            StandardStreams.note((front.isEmpty ? "" : "       ") + TextTable.oneLine(hint))
+        }
     }
 
     private static func word(for status: ExitStatus) -> String {

@@ -1,59 +1,10 @@
-import Foundation
 import JSONModel
 import LinuxSystem
 import Testing
 
-/// Runs the built `loraq`, as a shell would.
-private struct Tool {
-    struct Outcome {
-        let status: Int32
-        let output: String
-        let errors: String
-    }
-
-    /// `.build/release/loraq` of this package.
-    static let path: String = {
-        let root = URL(fileURLWithPath: #filePath)
-            .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        return root.appendingPathComponent(".build/release/loraq").path
-    }()
-
-    let home: String
-
-    init() throws {
-        home = "/tmp/lqx-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
-        try DurableFile.createDirectories(home)
-    }
-
-    func remove() { try? DurableFile.removeTree(home) }
-
-    func run(_ arguments: String..., input: String? = nil) throws -> Outcome {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: Tool.path)
-        process.arguments = arguments
-        var environment = ProcessInfo.processInfo.environment
-        environment["LORAQ_HOME"] = home
-        process.environment = environment
-        let output = home + "/stdout"
-        let errors = home + "/stderr"
-        try DurableFile.write("", to: output)
-        try DurableFile.write("", to: errors)
-        process.standardOutput = FileHandle(forWritingAtPath: output)
-        process.standardError = FileHandle(forWritingAtPath: errors)
-        process.standardInput = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        return Outcome(
-            status: process.terminationStatus,
-            output: String(decoding: try FilePath.read(output), as: UTF8.self),
-            errors: String(decoding: try FilePath.read(errors), as: UTF8.self))
-    }
-}
-
 @Suite struct ExecutableTests {
     @Test func withoutABrokerTheExitCodeIsThree() throws {
         let tool = try Tool()
-        defer { tool.remove() }
         for command in ["ping", "jobs", "status", "workers", "explain"] {
             let outcome = try tool.run(command)
             #expect(outcome.status == 3)
@@ -69,7 +20,6 @@ private struct Tool {
 
     @Test func machinesGetErrorsAsJSON() throws {
         let tool = try Tool()
-        defer { tool.remove() }
         let outcome = try tool.run("jobs", "--json")
         #expect(outcome.status == 3)
         let error = try JSONValue.parse(outcome.errors)["error"]
@@ -79,7 +29,6 @@ private struct Tool {
 
     @Test func wrongArgumentsAreTwo() throws {
         let tool = try Tool()
-        defer { tool.remove() }
         let outcome = try tool.run("finetune", "tiny")
         #expect(outcome.status == 2)
         #expect(outcome.errors.contains("train.jsonl"))
@@ -88,7 +37,6 @@ private struct Tool {
 
     @Test func inputsAreCheckedBeforeAnythingIsSent() throws {
         let tool = try Tool()
-        defer { tool.remove() }
         let data = tool.home + "/in.jsonl"
         try DurableFile.write("{}\n", to: data)
         let recipe = tool.home + "/r.yaml"
@@ -111,7 +59,7 @@ private struct Tool {
             (["submit", "kind", recipe], "not JSON"),
         ]
         for (arguments, message) in cases {
-            let outcome = try run(tool, arguments)
+            let outcome = try tool.run(["--home", tool.home] + arguments)
             #expect(outcome.status == 2, "\(arguments)")
             #expect(outcome.errors.contains(message), "\(arguments): \(outcome.errors)")
             #expect(outcome.errors.hasPrefix("error: "))
@@ -119,25 +67,8 @@ private struct Tool {
         #expect(try FilePath.read(data) == Array("{}\n".utf8))
     }
 
-    private func run(_ tool: Tool, _ arguments: [String]) throws -> Tool.Outcome {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: Tool.path)
-        process.arguments = ["--home", tool.home] + arguments
-        let errors = Pipe()
-        process.standardError = errors
-        process.standardOutput = FileHandle.nullDevice
-        process.standardInput = FileHandle.nullDevice
-        try process.run()
-        let text = errors.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return Tool.Outcome(
-            status: process.terminationStatus, output: "",
-            errors: String(decoding: text, as: UTF8.self))
-    }
-
     @Test func helpVersionAndCompletionGoToStandardOutput() throws {
         let tool = try Tool()
-        defer { tool.remove() }
         let help = try tool.run("--help")
         #expect(help.status == 0)
         #expect(help.output.contains("loraq up"))
@@ -151,7 +82,6 @@ private struct Tool {
 
     @Test func downWithoutABrokerIsNoFailure() throws {
         let tool = try Tool()
-        defer { tool.remove() }
         let outcome = try tool.run("down")
         #expect(outcome.status == 0)
         #expect(outcome.output == "no broker runs at \(tool.home)\n")
@@ -159,7 +89,6 @@ private struct Tool {
 
     @Test func doctorWarnsThatNoBrokerRuns() throws {
         let tool = try Tool()
-        defer { tool.remove() }
         let outcome = try tool.run("doctor", "--json")
         let checks = try JSONValue.parse(outcome.output)["checks"]?.array ?? []
         let broker = checks.first { $0["name"]?.string == "broker" }

@@ -70,6 +70,7 @@ import Testing
         #expect(try parse(Jobs.self, "--home=/h jobs --all").common.home == "/h")
         #expect(try parse(Models.List.self, "--home /h models list").common.home == "/h")
         #expect(try parse(Models.List.self, "--home /h models").common.home == "/h")
+        #expect(try parse(Jobs.self, "--json --home /h jobs").common.json)
     }
 
     @Test(arguments: [

@@ -111,8 +111,8 @@ import Testing
             try batch(done: 840, total: 2000, failed: 3), at: .seconds(10))
         #expect(
             layout.line(progress, width: nil)
-                == "infer 1f3a  [##########--------------]  42%  843/2,000 lines  3 failed  "
-                + "84.3 lines/s  1,680 tokens/s  ETA 14s")
+                == "infer 1f3a  [##########--------------]  42%  843/2,000 lines  ETA 14s  "
+                + "3 failed  84.3 lines/s  1,680 tokens/s")
     }
 
     @Test func aLineIsCutAtPartsNotInTheMiddle() throws {
@@ -193,7 +193,8 @@ import Testing
         var lines: [String] = []
         let display = display(.plain) { lines.append($0) }
         var progress = JobProgress(title: "t", state: "queued", unit: "lines")
-        display.show(progress, at: .zero)
+        display.show(progress, at: .milliseconds(900))
+        display.show(progress, at: .seconds(1))
         progress.state = "running"
         for second in 1...25 {
             progress.done = Double(second)
@@ -203,7 +204,7 @@ import Testing
         display.erase()
         #expect(
             lines == [
-                "t  queued\n", "t  running  1 lines\n", "t  running  11 lines\n",
+                "t  queued\n", "t  running  1 line\n", "t  running  11 lines\n",
                 "t  running  21 lines\n", "a note\n",
             ])
     }

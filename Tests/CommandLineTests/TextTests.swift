@@ -83,6 +83,31 @@ import Testing
                 """)
     }
 
+    @Test func theDetailShowsTheResult() throws {
+        let job = try JobSnapshot([
+            "job": "j", "kind": "adapter", "state": "succeeded", "counts": ["total": 1, "done": 1],
+            "reason": ["code": "SUCCEEDED", "message": "it has ended: succeeded"],
+            "result": [
+                "rank": 8, "target_modules": ["q_proj", "v_proj"], "warnings": [],
+                "targets": ["q_proj": 5], "shown": [1, 2],
+            ],
+        ])
+        #expect(
+            JobText.detail(job, nowMs: Self.now, style: .plain) == """
+                job    j
+                kind   adapter
+                state  succeeded
+                tasks  1 in all, 1 done
+                result
+                  rank            8
+                  target_modules  q_proj, v_proj
+                  warnings        0
+                  targets         q_proj 5
+
+                """)
+        #expect(Registration.about(job.result) == ": rank 8, on q_proj, v_proj")
+    }
+
     @Test func theDetailOfAWaitingJobSaysWhy() throws {
         let text = JobText.detail(try JobSnapshot(Self.waiting), nowMs: Self.now, style: .plain)
         #expect(text.contains("waits for  no ready worker takes finetune\n"))
@@ -112,7 +137,7 @@ import Testing
     @Test func errorLinesAreReadWhereverTheErrorStands() {
         let lines = [
             """
-            {"custom_id":"q-1","line":17,"error":{"code":"BAD_LINE","message":"body.temperature must be a number"}}
+            {"custom_id":"q-1","error":{"code":"BAD_LINE","line":17,"message":"body.temperature must be a number"}}
             """,
             """
             {"custom_id":"q-2","response":{"status_code":400,"body":{"error":{"code":"CONTEXT_LENGTH","message":"too long","hint":"cut it"}}},"error":null}

@@ -81,6 +81,19 @@ import WireProtocol
         #expect(error?.hint?.contains("loraq wait") == true)
     }
 
+    @Test func aJobThatTheBrokerForgotEndsTheWait() throws {
+        let folder = try ShortFolder()
+        let broker = try FakeBroker(home: folder.home) { request, number in
+            [request.ok(["jobs": number == 1 ? [jobObject("a", "running")] : []])]
+        }
+        defer { broker.stop() }
+        let client = try BrokerClient(home: folder.home)
+        let error = #expect(throws: ClientError.self) {
+            try JobFollower(client: client, events: nil).wait(for: ["a"])
+        }
+        #expect(error?.kind == .refused(.unknownJob))
+    }
+
     @Test func anInterruptEndsTheWait() throws {
         let folder = try ShortFolder()
         let broker = try FakeBroker(home: folder.home, handler: Self.stepping(["a": ["running"]]))

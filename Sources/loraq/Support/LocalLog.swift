@@ -1,7 +1,16 @@
 import Foundation
+import LinuxSystem
 
 /// Reads a log file of this machine, to its end or on and on.
 enum LocalLog {
+    static let rotationBytes = 16 << 20
+
+    /// Puts a log that has grown large aside, over the one put aside before.
+    static func rotate(_ path: String) throws(SystemError) {
+        guard let size = try? FilePath.size(of: path), size > rotationBytes else { return }
+        try DurableFile.rename(path, to: path + ".1")
+    }
+
     static func copy(_ path: String, follow: Bool, _ write: ([UInt8]) throws -> Void) throws {
         let handle: FileHandle
         do {

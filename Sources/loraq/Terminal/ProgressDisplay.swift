@@ -6,7 +6,7 @@ struct ProgressLayout {
     let style: TextStyle
     static let barWidth = 24
 
-    /// `batch 1f3a  [██████░░░░]  42%  840/2,000 lines  31.2 lines/s  ETA 37s`, cut to `width` columns.
+    /// `batch 1f3a  [██████░░░░]  42%  840/2,000 lines  ETA 37s  31.2 lines/s`, cut to `width` columns.
     func line(_ progress: JobProgress, width: Int?) -> String {
         var parts: [String] = []
         if let fraction = progress.fraction {
@@ -33,12 +33,15 @@ struct ProgressLayout {
         var parts: [String] = []
         if let done = progress.done {
             let total = progress.total.map { "/" + amount($0) } ?? ""
-            parts.append("\(amount(done))\(total) \(progress.unit)")
+            let isOne = (progress.total ?? done) == 1 && progress.unit.hasSuffix("s")
+            let unit = isOne ? String(progress.unit.dropLast()) : progress.unit
+            parts.append("\(amount(done))\(total) \(unit)")
         }
-        parts.append(contentsOf: progress.figures)
+        // Before the figures: on a narrow terminal the end is left off.
         if let seconds = progress.remainingSeconds {
             parts.append("ETA " + HumanText.span(seconds: seconds))
         }
+        parts.append(contentsOf: progress.figures)
         return parts
     }
 
@@ -84,6 +87,8 @@ final class ProgressDisplay {
 
     static let redrawInterval = Duration.milliseconds(100)
     static let lineInterval = Duration.seconds(10)
+    /// What ends sooner needs no line in a log.
+    static let firstLine = Duration.seconds(1)
 
     init(
         mode: Mode, layout: ProgressLayout, width: @escaping () -> Int,
@@ -118,6 +123,7 @@ final class ProgressDisplay {
             isDrawn = true
             lastShown = (time, progress.state)
         case .plain:
+            guard time >= Self.firstLine else { return }
             if let last = lastShown, time - last.at < Self.lineInterval,
                 last.state == progress.state
             {

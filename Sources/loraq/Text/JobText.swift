@@ -62,21 +62,42 @@ enum JobText {
         lines.add("state", style.state(job.state) + times(job, nowMs))
         lines.add("tasks", counts(job))
         if let progress = progressText(job) { lines.add("progress", progress) }
-        if let usage = flat(job.usage), !usage.isEmpty { lines.add("usage", usage) }
+        if let usage = flat(withoutZeros(job.usage)), !usage.isEmpty { lines.add("usage", usage) }
         let after = (job.json["after"]?.array ?? []).compactMap { $0["job"]?.string }
         if !after.isEmpty { lines.add("after", after.joined(separator: ", ")) }
         if let numerics = job.json["numerics"]?.string { lines.add("numerics", numerics) }
-        if !job.isFinal, let reason = job.reason {
-            lines.add("waits for", reason.message)
-        } else if let reason = job.reason {
-            lines.add("reason", reason.message)
+        if let reason = job.reason, reason.code != job.state.uppercased(),
+            reason.message != job.error?.message
+        {
+            lines.add(job.isFinal ? "reason" : "waits for", reason.message)
         }
         if let error = job.error {
             lines.add("error", style.red("\(error.code)") + ": \(error.message)")
             if let hint = error.hint { lines.add("hint", hint) }
         }
-        if let result = flat(job.result), !result.isEmpty { lines.add("result", result) }
-        return lines.text
+        return lines.text + resultText(job.result, style)
+    }
+
+    /// The result object, a field a line; nested values by their size.
+    private static func resultText(_ result: JSONValue?, _ style: TextStyle) -> String {
+        guard let entries = result?.object?.entries, !entries.isEmpty else { return "" }
+        var lines = FieldLines(style: style)
+        for entry in entries where entry.key != "shown" && entry.key != "rendered" {
+            let name = "  " + TextTable.oneLine(entry.key)
+            switch entry.value {
+            case .null: continue
+            case .array(let elements):
+                let words = elements.compactMap(\.string)
+                lines.add(
+                    name,
+                    words.count == elements.count && !words.isEmpty
+                        ? TextTable.oneLine(words.joined(separator: ", "))
+                        : HumanText.count(elements.count))
+            case .object: lines.add(name, flat(entry.value) ?? "")
+            default: lines.add(name, scalar(entry.value))
+            }
+        }
+        return style.dim("result") + "\n" + lines.text
     }
 
     private static func times(_ job: JobSnapshot, _ nowMs: Int) -> String {
@@ -102,9 +123,9 @@ enum JobText {
     /// Lines per second since the start, of a batch that is at work or through.
     private static func rate(_ job: JobSnapshot) -> String {
         guard job.total ?? 0 > 1, let start = job.startedAtMs, let end = job.finishedAtMs,
-            end > start, job.finished > 0
+            end > start, job.count("done") > 0
         else { return "" }
-        let perSecond = Double(job.finished) * 1000 / Double(end - start)
+        let perSecond = Double(job.finished - job.count("cancelled")) * 1000 / Double(end - start)
         return ", " + HumanText.rate(perSecond, unit: "lines")
     }
 
@@ -133,6 +154,11 @@ enum JobText {
         }.joined(separator: ", ")
     }
 
+    private static func withoutZeros(_ value: JSONValue?) -> JSONValue? {
+        guard let entries = value?.object?.entries else { return nil }
+        return .object(JSONObject(entries.filter { $0.value.double != 0 }))
+    }
+
     static func scalar(_ value: JSONValue) -> String {
         switch value {
         case .string(let text): TextTable.oneLine(text)
@@ -142,24 +168,6 @@ enum JobText {
         case .null: "-"
         case .array, .object: value.text()
         }
-    }
-}
-
-/// `name   value` lines with the values in one column.
-struct FieldLines {
-    private let style: TextStyle
-    private var fields: [(name: String, value: String)] = []
-
-    init(style: TextStyle) { self.style = style }
-
-    mutating func add(_ name: String, _ value: String) { fields.append((name, value)) }
-
-    var text: String {
-        let width = fields.reduce(0) { max($0, $1.name.count) }
-        return fields.map { field in
-            let gap = String(repeating: " ", count: width - field.name.count + 2)
-            return style.dim(field.name) + gap + field.value + "\n"
-        }.joined()
     }
 }
 

@@ -1,0 +1,83 @@
+import JSONModel
+import LinuxSystem
+import LoraqClient
+import WireProtocol
+
+/// Reads an artifact's files from the broker into a new folder: whole, or not at all.
+struct ArtifactDownload {
+    let session: Session
+    let reference: String
+
+    /// - Returns: The files' names.
+    func write(to folder: String) throws -> [String] {
+        if FilePath.exists(folder) {
+            let isEmpty =
+                FilePath.isDirectory(folder) && (try? FilePath.entries(of: folder))?.isEmpty == true
+            guard isEmpty else {
+                throw ToolError.usage(
+                    "\(folder) exists already", hint: "give the name of a folder that is to be made"
+                )
+            }
+        }
+        let reply = try session.call(.get, ["artifact": .string(reference)])
+        let files = try (reply.header["files"]?.array ?? []).map(ArtifactDownload.file)
+        guard !files.isEmpty else {
+            throw ToolError(.failure, "the broker has no files for \(reference)")
+        }
+        let parent = FilePath.parent(of: folder)
+        let unique = UInt32.random(in: 0...UInt32.max)
+        let working = "\(parent)/.\(FilePath.name(of: folder)).\(unique).partial"
+        do {
+            try DurableFile.createDirectories(working, mode: 0o755)
+            for file in files { try fetch(file.name, file.bytes, into: working) }
+            try DurableFile.rename(working, to: folder)
+        } catch {
+            try? DurableFile.removeTree(working)
+            throw error
+        }
+        return files.map(\.name)
+    }
+
+    /// A name from the broker is used as a path only if it stays inside the folder.
+    static func file(_ json: JSONValue) throws(ToolError) -> (name: String, bytes: Int) {
+        let name = json["name"]?.string ?? ""
+        let parts = name.split(separator: "/", omittingEmptySubsequences: false)
+        let isPlain =
+            !name.isEmpty && !name.utf8.contains(0)
+            && parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+        guard isPlain, let bytes = json["bytes"]?.integer, bytes >= 0 else {
+            throw ToolError(
+                .failure,
+                "the broker names a file that cannot be written: `\(TextTable.oneLine(name))`")
+        }
+        return (name, bytes)
+    }
+
+    private func fetch(_ name: String, _ size: Int, into folder: String) throws {
+        let path = "\(folder)/\(name)"
+        try DurableFile.createDirectories(FilePath.parent(of: path), mode: 0o755)
+        var writer = try DurableFileWriter(path: path, mode: 0o644)
+        do {
+            while writer.count < size {
+                let piece = try session.call(
+                    .get,
+                    [
+                        "artifact": .string(reference), "file": .string(name),
+                        "offset": .integer(Int64(writer.count)),
+                        "bytes": .integer(Int64(min(WireLimits.bodyBytes, size - writer.count))),
+                    ]
+                ).body("piece")
+                guard let piece, !piece.isEmpty else {
+                    throw ToolError(
+                        .failure, "the broker sent only \(writer.count) of \(size) bytes of \(name)"
+                    )
+                }
+                try writer.append(piece)
+            }
+        } catch {
+            writer.abandon()
+            throw error
+        }
+        try writer.commit()
+    }
+}

@@ -1,0 +1,51 @@
+import JSONModel
+import LoraqClient
+import WireProtocol
+
+/// `models add` and `adapters add`: jobs that end with an artifact.
+enum Registration {
+    static func waiting(noWait: Bool, timeout: Double?, quiet: Bool) -> WaitOptions {
+        var options = WaitOptions()
+        options.wait = !noWait
+        options.timeout = timeout
+        options.quiet = quiet
+        return options
+    }
+
+    static func run(
+        _ request: JobRequest, name: String, what: String, _ session: Session,
+        _ waiting: WaitOptions
+    ) throws {
+        let submitting = Submitting(session: session, waiting: waiting)
+        guard let job = try submitting.run(request) else { return }
+        try submitting.conclude(
+            job, summary: "\(what) \(name) is ready\(about(job.result))")
+    }
+
+    /// `: llama, 134,515,008 parameters, bfloat16, 260.0 MiB` out of the result of `prepare` or `register`.
+    static func about(_ result: JSONValue?) -> String {
+        var parts: [String] = []
+        if let family = result?["family"]?.string { parts.append(TextTable.oneLine(family)) }
+        if let rank = result?["rank"]?.integer { parts.append("rank \(rank)") }
+        if let targets = result?["target_modules"]?.array?.compactMap(\.string), !targets.isEmpty {
+            parts.append("on " + TextTable.oneLine(targets.joined(separator: ", ")))
+        }
+        if let count = result?["parameters"]?.integer {
+            parts.append(HumanText.plural(count, "parameter"))
+        }
+        if let dtype = result?["dtype"]?.string { parts.append(TextTable.oneLine(dtype)) }
+        if let bytes = result?["bytes"]?.integer { parts.append(HumanText.bytes(bytes)) }
+        if result?["has_template"]?.bool == false { parts.append("no chat template") }
+        return parts.isEmpty ? "" : ": " + parts.joined(separator: ", ")
+    }
+
+    static func remove(_ name: String, force: Bool, _ session: Session) throws {
+        var header: JSONObject = ["artifact": .string(name)]
+        if force { header["force"] = true }
+        let reply = try session.call(.remove, header, policy: .once)
+        if session.json { return try session.print(json: reply.header) }
+        for reference in reply.header["removed"]?.array ?? [] {
+            try session.print("removed \(reference.string ?? "?")")
+        }
+    }
+}

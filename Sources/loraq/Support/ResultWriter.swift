@@ -1,0 +1,35 @@
+import LoraqClient
+
+/// Fetches a job's lines into a file or to standard output.
+struct ResultWriter {
+    let session: Session
+
+    /// - Parameters:
+    ///   - output: A file, or nil or `-` for standard output.
+    ///   - inputs: Files that must not be written over, whatever `replaces` says.
+    /// - Returns: How many lines were written.
+    func write(
+        _ job: JobSnapshot, stream: ResultStream.Stream, ordered: Bool, to output: String?,
+        replaces: Bool, inputs: [String] = []
+    ) throws -> Int {
+        var lines = ResultStream(
+            client: session.client, job: job.id, stream: stream,
+            order: ordered ? .input : .completion,
+            policy: RequestPolicy(timeout: .seconds(60), waitsForBroker: true))
+        guard let output, output != "-" else {
+            return try lines.readAll { try StandardStreams.write($0.lines) }.lines
+        }
+        let file = try OutputFile(output, replaces: replaces, inputs: inputs)
+        do {
+            let count = try lines.readAll { try file.write($0.lines) }.lines
+            try file.commit()
+            return count
+        } catch {
+            file.abandon()
+            guard let error = error as? ClientError, error.kind == .interrupted else { throw error }
+            throw ToolError(
+                .interrupted, "interrupted; \(output) was not written",
+                hint: "the results stay with the broker: loraq results \(job.id) -o \(output)")
+        }
+    }
+}

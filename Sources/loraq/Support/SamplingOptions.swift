@@ -1,0 +1,32 @@
+import ArgumentParser
+import JSONModel
+
+/// How answers are chosen; the names and defaults are OpenAI's.
+struct SamplingOptions: ParsableArguments {
+    @Option(help: "The most tokens to answer with.") var maxTokens: Int?
+    @Option(help: "0 takes the likeliest token each time.") var temperature: Double?
+    @Option(help: "Sample from the likeliest tokens that together have this probability.")
+    var topP: Double?
+    @Option(help: "Sample from so many likeliest tokens.") var topK: Int?
+    @Option(help: "Leave out tokens less likely than this share of the likeliest.")
+    var minP: Double?
+    @Option(help: "Above 1: repeat less.") var repetitionPenalty: Double?
+    @Option(parsing: .unconditional, help: "From -2 to 2.") var presencePenalty: Double?
+    @Option(parsing: .unconditional, help: "From -2 to 2.") var frequencyPenalty: Double?
+    @Option(help: "The same seed, the same answer.") var seed: Int?
+    @Option(parsing: .unconditionalSingleValue, help: "Stop before this text (repeatable).")
+    var stop: [String] = []
+
+    func apply(to body: inout JSONObject) {
+        body["max_tokens"] = maxTokens.map { .integer(Int64($0)) }
+        body["temperature"] = temperature.map { .number($0) }
+        body["top_p"] = topP.map { .number($0) }
+        body["top_k"] = topK.map { .integer(Int64($0)) }
+        body["min_p"] = minP.map { .number($0) }
+        body["repetition_penalty"] = repetitionPenalty.map { .number($0) }
+        body["presence_penalty"] = presencePenalty.map { .number($0) }
+        body["frequency_penalty"] = frequencyPenalty.map { .number($0) }
+        body["seed"] = seed.map { .integer(Int64($0)) }
+        if !stop.isEmpty { body["stop"] = .array(stop.map { .string($0) }) }
+    }
+}

@@ -1,0 +1,67 @@
+import ArgumentParser
+import Foundation
+import LoraqClient
+import WireProtocol
+
+/// What all three ways of submitting take.
+struct SubmitOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Start only after this job has succeeded (repeatable; also JOB:finish, or a condition "
+                + "on its result such as 'JOB:eval_loss<0.5').", valueName: "job"))
+    var after: [String] = []
+
+    @Option(parsing: .unconditional, help: "From -100 to 100; higher runs first.")
+    var priority: Int?
+
+    @Option(help: "Whose share of the machine this uses.")
+    var tenant: String?
+
+    @Option(help: "A UUIDv7 of your own, so that the command can be repeated without a second job.")
+    var id: String?
+
+    @Option(help: "A name for the job; commands take it in place of the id.")
+    var label: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Stop the job if it runs longer than this.", valueName: "seconds"))
+    var maxSeconds: Int?
+
+    mutating func validate() throws {
+        if let priority, !(-100...100).contains(priority) {
+            throw ValidationError("--priority must be from -100 to 100, not \(priority)")
+        }
+        if let maxSeconds, maxSeconds < 1 {
+            throw ValidationError("--max-seconds must be at least 1, not \(maxSeconds)")
+        }
+        if let tenant, WireName(text: tenant) == nil {
+            throw ValidationError("--tenant must be \(WireName.form), not `\(tenant)`")
+        }
+        if let label, label.isEmpty || label.utf8.count > 200 || label == "last" || label == "all" {
+            throw ValidationError(
+                "--label must have 1 to 200 bytes and not be `last` or `all`, which are selectors")
+        }
+        if let id {
+            guard JobID(text: id.lowercased()) != nil else {
+                throw ValidationError("--id must be a UUIDv7, not `\(id)`")
+            }
+        }
+    }
+
+    /// Puts the options into the request; dependencies are looked up, since they may be selectors.
+    func apply(to request: inout JobRequest, _ session: Session) throws {
+        if let id { request.id = id.lowercased() }
+        request.priority = priority
+        request.tenant = tenant
+        request.label = label
+        request.maximumSeconds = maxSeconds
+        for text in after {
+            let dependency = try DependencyText(text)
+            let job = try session.client.job(dependency.selector)
+            request.after.append(
+                JobRequest.Dependency(
+                    job: job.id, on: dependency.on, condition: dependency.condition))
+        }
+    }
+}
