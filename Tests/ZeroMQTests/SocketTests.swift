@@ -1,4 +1,5 @@
 import Glibc
+import LinuxSystem
 import Testing
 
 @testable import ZeroMQ
@@ -151,16 +152,16 @@ private func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
 }
 
 @Suite struct PollerTests {
-    @Test func aWakeupFromAnotherThreadEndsTheWait() async throws {
+    @Test func aWakeupFromAnotherThreadEndsTheWait() throws {
         let wakeup = try Wakeup()
         let descriptor = wakeup.descriptor
-        let task = Task.detached { wakeup.signal() }
+        let thread = try SystemThread(name: "waker") { wakeup.signal() }
         var poller = Poller()
         let slot = poller.add(descriptor: descriptor)
         #expect(try poller.wait(atMost: patience) == 1)
         #expect(poller.events(of: slot) == .input)
+        thread.join()
         wakeup.clear()
-        await task.value
         #expect(try poller.wait(atMost: .zero) == 0)
     }
 
