@@ -21,7 +21,11 @@ final class Tool: Sendable {
 
         func interrupt() { process.interrupt() }
 
+        /// Waits for the end; what does not end by itself is killed and shows by its status.
         func finish() -> Outcome {
+            let deadline = MonotonicTime.now() + .seconds(90)
+            while process.isRunning, MonotonicTime.now() < deadline { usleep(5_000) }
+            if process.isRunning { kill(process.processIdentifier, SIGKILL) }
             process.waitUntilExit()
             return Outcome(
                 status: process.terminationStatus, output: outputSoFar, errors: errorsSoFar)

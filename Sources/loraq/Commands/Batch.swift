@@ -1,5 +1,6 @@
 import ArgumentParser
 import JSONModel
+import LinuxSystem
 import LoraqClient
 
 struct Batch: SessionCommand {
@@ -49,7 +50,8 @@ struct Batch: SessionCommand {
         var request = JobRequest(kind: kind, spec: try jobSpec())
         try submit.apply(to: &request, session)
         request.inputs.append(try submitting.input("lines", file: file))
-        guard let job = try submitting.run(request) else { return }
+        guard let job = try submitting.run(request, title: "batch \(FilePath.name(of: input))")
+        else { return }
         try write(job, session, file)
         try submitting.conclude(job, summary: summary(job))
     }

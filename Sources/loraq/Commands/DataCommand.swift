@@ -1,5 +1,6 @@
 import ArgumentParser
 import JSONModel
+import LinuxSystem
 import LoraqClient
 
 struct DataCommand: ParsableCommand {
@@ -51,7 +52,8 @@ struct DataCommand: ParsableCommand {
             var request = JobRequest(kind: "check", spec: .object(spec))
             try submit.apply(to: &request, session)
             request.inputs.append(try submitting.input("data", file: file))
-            guard let job = try submitting.run(request) else { return }
+            guard let job = try submitting.run(request, title: "check \(FilePath.name(of: file))")
+            else { return }
             guard let result = job.result else { return try submitting.conclude(job) }
             if session.json {
                 try session.print(json: result)

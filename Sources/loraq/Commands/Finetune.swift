@@ -44,7 +44,7 @@ struct Finetune: SessionCommand {
         try submit.apply(to: &request, session)
         request.inputs.append(try submitting.input("train", file: train))
         if let evaluation { request.inputs.append(try submitting.input("eval", file: evaluation)) }
-        guard let job = try submitting.run(request) else { return }
+        guard let job = try submitting.run(request, title: "finetune \(adapter)") else { return }
         try submitting.conclude(
             job, summary: FinetuneSummary.text(job, name: "\(model):\(adapter)"))
     }

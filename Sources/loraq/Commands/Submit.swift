@@ -41,7 +41,9 @@ struct Submit: SessionCommand {
         for file in files {
             request.inputs.append(try submitting.input(file.name, file: file.path))
         }
-        guard let job = try submitting.run(request) else { return }
+        guard let job = try submitting.run(request, title: submit.label == nil ? kind : nil) else {
+            return
+        }
         try submitting.conclude(job, summary: JobText.flat(job.result))
     }
 }

@@ -13,6 +13,12 @@ enum Interrupts {
     static func install() {
         // The flag must exist before a handler may touch it.
         clear()
+        // A parent's thread that blocks signals hands that on to its children.
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        sigaddset(&signals, SIGINT)
+        sigaddset(&signals, SIGTERM)
+        pthread_sigmask(SIG_UNBLOCK, &signals, nil)
         for number in [SIGINT, SIGTERM] {
             var action = sigaction()
             action.__sigaction_handler.sa_handler = { _ in

@@ -10,6 +10,8 @@ struct JobWaiter {
     /// Taken before the submit, so that no event is missed.
     var events: EventSubscription?
     var onEvent: (BrokerEvent) -> Void = { _ in }
+    /// What the progress line calls the job; by default its kind and label or id.
+    var title: String?
 
     init(session: Session, options: WaitOptions) {
         self.session = session
@@ -31,7 +33,7 @@ struct JobWaiter {
                 return
             }
             var tracker =
-                trackers[shown.id] ?? JobProgressTracker(title: JobText.title(of: shown))
+                trackers[shown.id] ?? JobProgressTracker(title: title ?? JobText.title(of: shown))
             var progress = tracker.update(shown, at: watch.elapsed)
             trackers[shown.id] = tracker
             if jobs.count > 1 {

@@ -17,7 +17,7 @@ enum Registration {
         _ waiting: WaitOptions
     ) throws {
         let submitting = Submitting(session: session, waiting: waiting)
-        guard let job = try submitting.run(request) else { return }
+        guard let job = try submitting.run(request, title: "\(what) \(name)") else { return }
         try submitting.conclude(
             job, summary: "\(what) \(name) is ready\(about(job.result))")
     }

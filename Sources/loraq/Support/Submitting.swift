@@ -9,9 +9,11 @@ struct Submitting {
 
     /// Submits, prints the id, and waits if asked to.
     ///
+    /// - Parameter title: What the progress line calls the job.
     /// - Returns: The job in its final state, or nil where nothing is waited for.
-    func run(_ request: JobRequest) throws -> JobSnapshot? {
+    func run(_ request: JobRequest, title: String? = nil) throws -> JobSnapshot? {
         var waiter = JobWaiter(session: session, options: waiting)
+        waiter.title = title
         if waiting.wait {
             waiter.events = try session.client.subscribe(to: ["job/\(request.id)"])
         }
