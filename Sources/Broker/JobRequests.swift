@@ -48,9 +48,17 @@ extension EventLoop {
             loop.records(ids, request) { loop, records in
                 // Results of a few jobs are shown with them; for many there is FETCH.
                 let wanted = records.count > 16 ? [] : records.filter(Self.hasResultObject)
-                loop.loadResults(wanted[...], [:], request) { loop, results in
-                    loop.replyJobs(records, results, request)
-                }
+                // The core is ahead of the disk: a result can be read once the commit that ended
+                // its job is through.
+                loop.batch.deferred.append(
+                    .run { loop, isCommitted in
+                        guard isCommitted else {
+                            return loop.fail(request, EventLoop.storeUnavailable)
+                        }
+                        loop.loadResults(wanted[...], [:], request) { loop, results in
+                            loop.replyJobs(records, results, request)
+                        }
+                    })
             }
         }
     }

@@ -91,7 +91,8 @@ class Broker:
         return self._clients[-1]
 
     def log(self) -> str:
-        return (self.home / "loraqd.log").read_text()
+        path = self.home / "loraqd.log"
+        return path.read_text() if path.exists() else ""
 
     def endpoint(self, name: str) -> str:
         return f"ipc://{self.home}/run/{name}"
@@ -99,6 +100,8 @@ class Broker:
     def close(self) -> None:
         for client in self._clients:
             client.close()
+        # pytest shows this with a test that failed.
+        print(f"exit status before the end: {self.process and self.process.poll()}; log:\n{self.log()[-4000:]}")
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):

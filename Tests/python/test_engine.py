@@ -1,0 +1,180 @@
+"""The native worker behind the real broker, on the embedded model: killed in the middle, nothing lost, nothing different."""
+
+import json
+import os
+import pathlib
+import signal
+
+import harness
+import pytest
+from harness import DEADLINE_S, until
+
+import schemas
+
+SEEDLING = harness.ROOT / "examples" / "seedling"
+LONG_S = 4 * DEADLINE_S
+RECIPE = {
+    "r": 4,
+    "lora_alpha": 8,
+    "target_modules": ["q_proj", "v_proj"],
+    "learning_rate": 2e-3,
+    "max_steps": 60,
+    "save_steps": 10,
+    "per_device_train_batch_size": 4,
+    "seed": 7,
+}
+
+
+def rows(task: str, count: int) -> list[dict]:
+    path = SEEDLING / "tasks" / task / "eval.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()[:count]]
+
+
+def lines(model: str, count: int, **fields) -> list[dict]:
+    """Chat lines of the embedded model's own kind of message."""
+    made = []
+    for number in range(count):
+        messages = rows("iso-date", 50)[number % 50]["messages"][:-1]
+        body = {"model": model, "messages": messages, "max_tokens": 16} | fields
+        made.append({"custom_id": f"c{number}", "method": "POST", "url": "/v1/chat/completions", "body": body})
+    return made
+
+
+@pytest.fixture(scope="module")
+def engine():
+    if not (harness.BIN / "lora-worker").exists():
+        pytest.fail(f"{harness.BIN}/lora-worker is not there: build it, or set LORAQ_BIN")
+    with harness.running(harness.ROOT / "workers") as broker:
+        client = broker.client(timeout=60)
+        job = client.submit("prepare", {"name": "tiny", "path": str(SEEDLING / "model")})
+        status = client.wait(job, LONG_S)
+        assert status["state"] == "succeeded", status
+        schemas.check("result.prepare", status["result"])
+        yield broker, client
+
+
+def texts(client, job: str) -> dict[str, str]:
+    """The answers by custom_id; every line is checked against the schema."""
+    found = {}
+    for line in client.results(job, stream="all"):
+        schemas.check("line.output", line)
+        assert line["error"] is None, line
+        assert line["custom_id"] not in found, "answered twice"
+        found[line["custom_id"]] = line["response"]["body"]["choices"][0]["message"]["content"]
+    return found
+
+
+def worker_of(client, job: str) -> int:
+    """The process that runs a job of one task: told by its newest `task.started`."""
+    started = [event for event in client.events(job=job) if event["type"] == "task.started"]
+    workers = {worker["instance"]: worker for worker in client.workers()["workers"]}
+    return workers[started[-1]["worker"]]["pid"]
+
+
+def finetune(client, name: str) -> str:
+    return client.finetune("tiny", SEEDLING / "tasks" / "iso-date" / "train.jsonl", name, recipe=RECIPE)
+
+
+def test_a_finetune_whose_worker_is_killed_ends_as_if_nothing_had_happened(engine):
+    _, client = engine
+    whole = client.wait(finetune(client, "whole"), LONG_S)
+    assert whole["state"] == "succeeded", whole
+    schemas.check("result.finetune", whole["result"])
+    broken = finetune(client, "broken")
+    until(lambda: (client.job(broken).get("progress") or {}).get("done", 0) >= 25, "the fine-tune is in its middle", LONG_S)
+    os.kill(worker_of(client, broken), signal.SIGKILL)
+    status = client.wait(broken, LONG_S)
+    assert status["state"] == "succeeded", status
+    assert status["result"]["resumed_from_step"] >= 20
+    assert status["result"]["last_loss"] == whole["result"]["last_loss"]
+    adapters = {entry["name"]: entry for entry in client.artifacts(name="tiny:")}
+    assert adapters["tiny:broken"]["digest"] == adapters["tiny:whole"]["digest"]
+
+
+def test_a_running_finetune_and_a_batch_survive_the_brokers_death(engine):
+    broker, client = engine
+    tune = finetune(client, "survivor")
+    batch = client.batch(lines("tiny", 300, temperature=0))
+    until(lambda: (client.job(tune).get("progress") or {}).get("done", 0) >= 3, "the fine-tune runs", LONG_S)
+    pid = worker_of(client, tune)
+    until(lambda: client.job(batch)["counts"]["done"] >= 20, "the batch runs", LONG_S)
+    broker.restart()
+    status = client.wait(tune, LONG_S)
+    assert status["state"] == "succeeded", status
+    assert status["result"].get("resumed_from_step") is None, "it was started anew"
+    os.kill(pid, 0)
+    assert client.wait(batch, LONG_S)["counts"]["done"] == 300
+    assert len(texts(client, batch)) == 300
+
+
+def test_answers_do_not_depend_on_company_workers_or_a_kill(engine):
+    _, client = engine
+    fields = {"temperature": 1.0, "top_p": 0.9, "seed": 5}
+    alone = client.batch(lines("tiny", 40, **fields))
+    client.wait(alone, LONG_S)
+    crowd = client.batch(lines("tiny", 40, **fields) + [line | {"custom_id": f"x{n}"} for n, line in enumerate(lines("tiny", 200))])
+    until(lambda: client.job(crowd)["counts"]["done"] >= 10, "the batch runs", LONG_S)
+    for worker in client.workers()["workers"]:
+        if worker["held"] and worker.get("pid"):
+            os.kill(worker["pid"], signal.SIGKILL)
+    client.wait(crowd, LONG_S)
+    first, second = texts(client, alone), texts(client, crowd)
+    assert len(second) == 240
+    assert {key: second[key] for key in first} == first
+
+
+def test_every_wrong_line_fails_alone_and_by_name(engine):
+    _, client = engine
+    good = lines("tiny", 3, temperature=0)
+    wrong = [
+        ("temperature", {"temperature": "hot"}),
+        ("messages", {"messages": []}),
+        ("messages", {"messages": None}),
+        ("max_tokens", {"max_tokens": -1}),
+        ("unheard_of", {"unheard_of": 1}),
+        ("logit_bias", {"logit_bias": []}),
+        ("model", {"model": "tiny:nobody"}),
+    ]
+    bad = []
+    for number, (_, change) in enumerate(wrong):
+        line = lines("tiny", 1)[0]
+        bad.append(line | {"custom_id": f"bad{number}", "body": line["body"] | change})
+    job = client.batch(good + bad)
+    status = client.wait(job, LONG_S)
+    assert status["counts"]["done"] == 3
+    errors = {line["custom_id"]: line["error"] for line in client.results(job, stream="errors")}
+    for number, (key, _) in enumerate(wrong):
+        error = errors[f"bad{number}"]
+        assert key in json.dumps(error), error
+        assert error["line"] == len(good) + number + 1
+
+
+def test_data_without_labels_and_bad_rows_are_refused_by_line(engine, tmp_path):
+    _, client = engine
+    file = pathlib.Path(tmp_path / "train.jsonl")
+    file.write_text('{"messages": [{"role": "user", "content": "x"}]}\n{not json\n')
+    status = client.wait(client.finetune("tiny", file, "never", recipe=RECIPE), LONG_S)
+    assert status["state"] == "failed"
+    assert status["error"]["class"] == "user"
+    assert not [entry for entry in client.artifacts(name="tiny:") if entry["name"] == "tiny:never"]
+    check = client.wait(client.submit("check", {"action": "data", "model": "tiny"}, {"data": file}), LONG_S)
+    if check["state"] == "succeeded":
+        schemas.check("result.check", check["result"])
+        assert sorted(row["line"] for row in check["result"]["refused"]) == [1, 2]
+
+
+def test_adapters_are_registered_from_peft_folders_or_refused(engine, tmp_path):
+    _, client = engine
+    spec = {"action": "register", "model": "tiny", "name": "given", "path": str(SEEDLING / "adapters" / "iso-date")}
+    status = client.wait(client.submit("adapter", spec), LONG_S)
+    assert status["state"] == "succeeded", status
+    schemas.check("result.adapter", status["result"])
+    row = rows("iso-date", 1)[0]["messages"]
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
+    job = client.batch([line | {"body": {"model": "tiny:given", "messages": row[:-1], "temperature": 0}}])
+    client.wait(job, LONG_S)
+    assert texts(client, job) == {"a": row[-1]["content"]}
+    (tmp_path / "adapter_config.json").write_text("{}")
+    refused = client.wait(client.submit("adapter", spec | {"name": "empty", "path": str(tmp_path)}), LONG_S)
+    assert refused["state"] == "failed"
+    assert refused["error"]["class"] == "user"
