@@ -165,8 +165,10 @@ public struct ExampleBuilder: Sendable {
             ranges.firstIndex { $0.upperBound > answer.lowerBound && !$0.isEmpty } ?? ranges.count
         var end = start
         while end < ranges.count, ranges[end].lowerBound < answer.upperBound { end += 1 }
-        // A template's own span may already hold the end of the turn.
-        if end > start, isEnd(spans.ids[end - 1], &remarks) { return start..<end }
+        // A span found otherwise than by the content may already hold the end of the turn, and white space after it.
+        var last = end
+        while last > start, isBlank(ranges[last - 1], text) { last -= 1 }
+        if last > start, isEnd(spans.ids[last - 1], &remarks) { return start..<last }
         var next = end
         while next < ranges.count {
             if isEnd(spans.ids[next], &remarks) { return start..<(next + 1) }
@@ -177,6 +179,10 @@ public struct ExampleBuilder: Sendable {
         }
         remarks.answersWithoutEnd += 1
         return start..<end
+    }
+
+    private func isBlank(_ range: Range<Int>, _ text: [UInt8]) -> Bool {
+        text[range].allSatisfy { $0 == 32 || (9...13).contains($0) }
     }
 
     private func isEnd(_ id: Int32, _ remarks: inout Remarks) -> Bool {

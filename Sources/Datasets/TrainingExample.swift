@@ -17,6 +17,21 @@ public struct TrainingExample: Sendable, Equatable {
         labelled.reduce(0) { $0 + $1.count - ($1.contains(0) ? 1 : 0) }
     }
 
+    /// The tokens as runs that are trained or not, in order; what a check of the data shows.
+    public var runs: [(tokens: Range<Int>, isTrained: Bool)] {
+        var result: [(tokens: Range<Int>, isTrained: Bool)] = []
+        var position = 0
+        for range in labelled {
+            let start = max(range.lowerBound, 1)
+            guard start < range.upperBound else { continue }
+            if position < start { result.append((position..<start, false)) }
+            result.append((start..<range.upperBound, true))
+            position = range.upperBound
+        }
+        if position < tokens.count { result.append((position..<tokens.count, false)) }
+        return result
+    }
+
     /// One number a token: the token's own id where it is a label, -100 elsewhere (Hugging Face's form).
     public var labels: [Int32] {
         var result = [Int32](repeating: -100, count: tokens.count)

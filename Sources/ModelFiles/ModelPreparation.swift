@@ -82,7 +82,7 @@ public enum ModelPreparation {
             layerCount: source.config.layerCount, vocabularySize: source.config.vocabularySize,
             maximumPositions: source.config.maximumPositions, source: source.path,
             hasChatTemplate: source.chatTemplate != nil, files: files,
-            notes: notes(source, type))
+            notes: notes(source, type) + (try untrainedEndTokens(source)))
         let path = folder + "/" + PreparedFileName.manifest
         do { try DurableFile.write(manifest.json.text(pretty: true) + "\n", to: path) } catch {
             throw ModelFileError(.unwritable, file: path, "\(error)")
@@ -113,6 +113,32 @@ public enum ModelPreparation {
             result.append((PreparedFileName.chatTemplate, Array(template.utf8)))
         }
         return result
+    }
+
+    /// End tokens whose embedding row was never trained: an adapter on the linear matrices can hardly teach them.
+    private static func untrainedEndTokens(_ source: ModelSource) throws -> [String] {
+        let name = "model.embed_tokens.weight"
+        let tensor = try source.tensors.require(name)
+        var row = [Float](repeating: 0, count: tensor.rowElementCount)
+        func norm(_ index: Int) throws -> Double {
+            try row.withUnsafeMutableBufferPointer {
+                try source.tensors.readFloats(name, rows: index..<index + 1, into: $0)
+            }
+            return row.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
+        }
+        let samples = 64
+        let step = max(1, tensor.rowCount / samples)
+        let norms = try stride(from: 0, to: tensor.rowCount, by: step).map(norm).sorted()
+        let typical = norms[norms.count / 2]
+        return try source.config.specialTokens.end.compactMap { id in
+            guard id < tensor.rowCount else {
+                return "end token \(id) has no row in the embedding of \(tensor.rowCount)"
+            }
+            let length = try norm(id)
+            guard length < 0.01 * typical else { return nil }
+            return "the embedding row of end token \(id) looks untrained (norm \(Float(length)), "
+                + "typical \(Float(typical))): training on linear matrices alone can hardly teach it"
+        }
     }
 
     private static func notes(_ source: ModelSource, _ type: ElementType) -> [String] {
