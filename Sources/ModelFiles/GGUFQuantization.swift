@@ -5,28 +5,28 @@
 public enum GGUFQuantization: UInt32, Sendable, CaseIterable {
     case f32 = 0
     case f16 = 1
-    case q4_0 = 2
-    case q4_1 = 3
-    case q5_0 = 6
-    case q5_1 = 7
-    case q8_0 = 8
-    case q4_K = 12
-    case q5_K = 13
-    case q6_K = 14
+    case q40 = 2
+    case q41 = 3
+    case q50 = 6
+    case q51 = 7
+    case q80 = 8
+    case q4K = 12
+    case q5K = 13
+    case q6K = 14
     case bf16 = 30
 
     public var name: String {
         switch self {
         case .f32: "F32"
         case .f16: "F16"
-        case .q4_0: "Q4_0"
-        case .q4_1: "Q4_1"
-        case .q5_0: "Q5_0"
-        case .q5_1: "Q5_1"
-        case .q8_0: "Q8_0"
-        case .q4_K: "Q4_K"
-        case .q5_K: "Q5_K"
-        case .q6_K: "Q6_K"
+        case .q40: "Q4_0"
+        case .q41: "Q4_1"
+        case .q50: "Q5_0"
+        case .q51: "Q5_1"
+        case .q80: "Q8_0"
+        case .q4K: "Q4_K"
+        case .q5K: "Q5_K"
+        case .q6K: "Q6_K"
         case .bf16: "BF16"
         }
     }
@@ -35,8 +35,8 @@ public enum GGUFQuantization: UInt32, Sendable, CaseIterable {
     public var blockElements: Int {
         switch self {
         case .f32, .f16, .bf16: 1
-        case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0: 32
-        case .q4_K, .q5_K, .q6_K: 256
+        case .q40, .q41, .q50, .q51, .q80: 32
+        case .q4K, .q5K, .q6K: 256
         }
     }
 
@@ -45,14 +45,14 @@ public enum GGUFQuantization: UInt32, Sendable, CaseIterable {
         switch self {
         case .f32: 4
         case .f16, .bf16: 2
-        case .q4_0: 18
-        case .q4_1: 20
-        case .q5_0: 22
-        case .q5_1: 24
-        case .q8_0: 34
-        case .q4_K: 144
-        case .q5_K: 176
-        case .q6_K: 210
+        case .q40: 18
+        case .q41: 20
+        case .q50: 22
+        case .q51: 24
+        case .q80: 34
+        case .q4K: 144
+        case .q5K: 176
+        case .q6K: 210
         }
     }
 
@@ -76,26 +76,26 @@ public enum GGUFQuantization: UInt32, Sendable, CaseIterable {
             case .f16: values[0] = half(block, 0)
             case .bf16:
                 values[0] = FloatFormat.float(bfloat16: block.loadUnaligned(as: UInt16.self))
-            case .q4_0: fourBits(block + 2, scale: half(block, 0), offset: 8, minimum: nil, values)
-            case .q4_1:
+            case .q40: fourBits(block + 2, scale: half(block, 0), offset: 8, minimum: nil, values)
+            case .q41:
                 fourBits(
                     block + 4, scale: half(block, 0), offset: 0, minimum: half(block, 2), values)
-            case .q5_0:
+            case .q50:
                 fiveBits(
                     block + 6, high: block + 2, scale: half(block, 0), offset: 16, minimum: nil,
                     values)
-            case .q5_1:
+            case .q51:
                 fiveBits(
                     block + 8, high: block + 4, scale: half(block, 0), offset: 0,
                     minimum: half(block, 2), values)
-            case .q8_0:
+            case .q80:
                 let scale = half(block, 0)
                 for i in 0..<32 {
                     values[i] = scale * Float(block.load(fromByteOffset: 2 + i, as: Int8.self))
                 }
-            case .q4_K: superBlock(block, highBits: nil, low: block + 16, values)
-            case .q5_K: superBlock(block, highBits: block + 16, low: block + 48, values)
-            case .q6_K: sixBits(block, values)
+            case .q4K: superBlock(block, highBits: nil, low: block + 16, values)
+            case .q5K: superBlock(block, highBits: block + 16, low: block + 48, values)
+            case .q6K: sixBits(block, values)
             }
         }
     }
