@@ -210,15 +210,17 @@ final class Interpreter {
         let state = LoopState(
             depth0: depth0, knownLength: loop.condition == nil ? items.count : nil,
             recurse: recurse, draw: draw)
-        var isEmpty = true
+        // As in Jinja, `else` runs unless some round came to its end (past `break` and `continue`).
+        var isCompleted = false
         while let item = try state.next() {
-            isEmpty = false
             let inner = Scope(scope)
             inner["loop"] = .loop(state)
             try assign(item, to: loop.target, inner)
-            if try run(loop.body, inner) == .breakLoop { return }
+            let flow = try run(loop.body, inner)
+            if flow == .breakLoop { break }
+            if flow == .normal { isCompleted = true }
         }
-        if isEmpty { _ = try run(loop.otherwise, Scope(scope)) }
+        if !isCompleted { _ = try run(loop.otherwise, Scope(scope)) }
     }
 
     func assign(_ value: Value, to target: AssignmentTarget, _ scope: Scope) throws {

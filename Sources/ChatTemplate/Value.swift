@@ -106,6 +106,7 @@ final class PythonDict {
 
 /// A dict's key, equal where Python's keys are.
 indirect enum DictionaryKey: Hashable {
+    case undefined
     case none
     case number(Double)
     case big(BigInteger)
@@ -115,6 +116,7 @@ indirect enum DictionaryKey: Hashable {
     /// Nil for values that Python cannot hash.
     init?(_ value: Value) {
         switch value {
+        case .undefined: self = .undefined
         case .none: self = .none
         case .bool(let flag): self = .number(flag ? 1 : 0)
         case .int(let number):

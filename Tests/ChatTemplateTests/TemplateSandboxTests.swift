@@ -55,7 +55,8 @@ import Testing
         #expect(
             fault("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}")?.type == "RecursionError")
         let open = String(repeating: "(", count: 5000)
-        #expect(fault("{{ \(open)1 }}")?.type == "LimitError")
+        let close = String(repeating: ")", count: 5000)
+        #expect(fault("{{ \(open)1\(close) }}")?.type == "LimitError")
         let blocks = String(repeating: "{% if 1 %}", count: 5000)
         #expect(fault(blocks)?.type == "LimitError")
         #expect(
