@@ -6,5 +6,5 @@ struct LoraWorker: ParsableCommand {
         commandName: "lora-worker",
         abstract:
             "Computes LoRA fine-tunes and inference for loraq; started by loraqd, or by hand as a tool.",
-        subcommands: [VerifyCommand.self])
+        subcommands: [VerifyCommand.self, MeasureCommand.self])
 }
