@@ -41,7 +41,7 @@ struct MeasureCommand: ParsableCommand {
         let decoder = try Decoder(
             config: ModelConfigReader.read(folder: folder),
             source: SafetensorsCheckpoint(folder: folder),
-            elementType: dtype == .float32 ? .float32 : .bfloat16, compute: compute)
+            elementType: dtype.elementType, compute: compute)
         print("\(dtype.rawValue), \(compute.instructionSet.rawValue) kernels, \(count) threads")
         let measurement = EngineMeasurement(
             decoder: decoder, compute: compute, rank: rank, rounds: rounds)

@@ -59,9 +59,16 @@ extension VerificationCase {
                     norm: try number($0["grad_norm"], "grad_norm"))
             })
         let adapter = try AdapterFolder.read(folder + "/adapter/plain", for: decoder)
-        let step = try training.run(
-            decoder: decoder, adapter: adapter, compute: compute, report: report,
-            lossTolerance: tolerances.trainingLosses, normTolerance: tolerances.gradients)
+        let step = try TrainingStep(
+            decoder: decoder, adapter: adapter, compute: compute,
+            maximumRows: training.maximumRows)
+        let (losses, norms) = try training.run(step, compute: compute)
+        report.compare(
+            "losses of \(steps.count) steps", losses.map { Float($0) },
+            training.steps.map { Float($0.loss) }, tolerance: tolerances.trainingLosses)
+        report.compare(
+            "gradient norms of \(steps.count) steps", norms.map { Float($0) },
+            training.steps.map { Float($0.norm) }, tolerance: tolerances.gradients)
         let trained = try AdapterFolder.read(folder + "/trained", for: decoder)
         var byName: [String: [Float]] = [:]
         for tensor in trained.tensors { byName[tensor.name] = tensor.values }

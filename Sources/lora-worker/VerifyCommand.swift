@@ -10,12 +10,15 @@ struct VerifyCommand: ParsableCommand {
         discussion: """
             A case is a folder with model/, adapter/<variant>/, expected.safetensors, train.json and trained/, as \
             transformers and PEFT computed them. For each tensor the largest difference over the largest expected \
-            value is printed. Exit code 0: all within tolerance; 1: a case is not, or cannot be computed.
+            value is printed. A folder with reference.json (examples/seedling) is trained from its text instead, and the \
+            losses of all steps are compared. Exit code 0: all within tolerance; 1: a case is not, or cannot be computed.
             """)
 
     enum Precision: String, ExpressibleByArgument, CaseIterable {
         case float32
         case bfloat16
+
+        var elementType: Kernels.ElementType { self == .float32 ? .float32 : .bfloat16 }
     }
 
     @Argument(help: ArgumentHelp("Folders of reference cases.", valueName: "case"))
@@ -26,6 +29,9 @@ struct VerifyCommand: ParsableCommand {
 
     @Option(help: "Compute threads.")
     var threads = 0
+
+    @Option(help: "For folders with reference.json: steps of each task.")
+    var steps = Int.max
 
     @Flag(help: "Print every tensor, not only the worst of each group.")
     var verbose = false
@@ -38,10 +44,17 @@ struct VerifyCommand: ParsableCommand {
         for path in cases {
             let report = VerificationReport(name: FilePath.name(of: path), verbose: verbose)
             do {
-                let verification = try VerificationCase(
-                    folder: path, elementType: dtype == .float32 ? .float32 : .bfloat16,
-                    compute: compute, report: report)
-                try verification.run()
+                if VerificationReference.isReference(path) {
+                    try VerificationReference(
+                        folder: path, elementType: dtype.elementType, compute: compute,
+                        report: report, maximumSteps: steps
+                    ).run()
+                } else {
+                    try VerificationCase(
+                        folder: path, elementType: dtype.elementType, compute: compute,
+                        report: report
+                    ).run()
+                }
             } catch {
                 report.refuse("\(error)")
             }

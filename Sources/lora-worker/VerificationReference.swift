@@ -1,0 +1,154 @@
+import ChatTemplate
+import Datasets
+import JSONModel
+import Kernels
+import LinuxSystem
+import LoRA
+import ModelFiles
+import Tokenization
+import Transformer
+
+/// A folder with reference.json: real fine-tunes of a small chat model, from text to every step's loss.
+///
+/// `model/`, `adapters/initial/` and `tasks/<task>/train.jsonl`; reference.json holds, for each task, the
+/// row numbers of every step's batch, the learning rates, and the losses and gradient norms that PEFT had.
+struct VerificationReference {
+    let folder: String
+    let elementType: Kernels.ElementType
+    let compute: Compute
+    let report: VerificationReport
+    /// Steps of each task that are run.
+    let maximumSteps: Int
+
+    static func isReference(_ folder: String) -> Bool {
+        FilePath.exists(folder + "/reference.json")
+    }
+
+    func run() throws {
+        let model = folder + "/model"
+        let config = try ModelConfigReader.read(folder: model)
+        let decoder = try Decoder(
+            config: config, source: SafetensorsCheckpoint(folder: model), elementType: elementType,
+            compute: compute)
+        let adapter = try AdapterFolder.read(folder + "/adapters/initial", for: decoder)
+        let path = folder + "/reference.json"
+        let tasks = try JSONValue.parse(FilePath.read(path))["tasks"]?.object
+        guard let tasks, !tasks.isEmpty else {
+            throw ModelFileError(.malformed, file: path, item: "tasks", "is missing or empty")
+        }
+        let builder = try builder(config, model)
+        for (name, task) in tasks.entries {
+            let training = try training(task, name: name, path: path, builder: builder)
+            let step = try TrainingStep(
+                decoder: decoder, adapter: adapter, compute: compute,
+                maximumRows: training.maximumRows)
+            let (losses, norms) = try training.run(step, compute: compute)
+            // Losses fall by four orders of magnitude: the distance of each step counts, not a ratio.
+            let distance = zip(losses, training.steps).reduce(0.0) {
+                // max() would pass over NaN.
+                let one = abs($1.0 - $1.1.loss)
+                return one <= $0 ? $0 : one
+            }
+            report.record(
+                "\(name): largest distance of a loss in \(losses.count) steps", distance,
+                tolerance: elementType == .float32 ? 1e-3 : 1e-1)
+            report.compare(
+                "\(name): gradient norms", norms.map { Float($0) },
+                training.steps.map { Float($0.norm) },
+                tolerance: elementType == .float32 ? 1e-2 : 5e-1)
+        }
+    }
+
+    private func training(
+        _ task: JSONValue, name: String, path: String, builder: ExampleBuilder
+    ) throws -> ReferenceTraining {
+        let data = "\(folder)/tasks/\(name)/train.jsonl"
+        let dataset = try TrainingDataset.read(path: data, builder: builder)
+        var byLine: [Int: TrainingExample] = [:]
+        for example in dataset.examples { byLine[example.line] = example }
+        func numbers(_ key: String) throws -> [Double] {
+            let values = (task[key]?.array ?? []).compactMap(\.double)
+            guard !values.isEmpty, values.count == task[key]?.array?.count else {
+                throw ModelFileError(
+                    .malformed, file: path, item: "tasks.\(name).\(key)", "is no list of numbers")
+            }
+            return values
+        }
+        let rates = try numbers("learning_rates")
+        let losses = try numbers("losses")
+        let norms = try numbers("grad_norms")
+        let batches = task["batches"]?.array ?? []
+        guard batches.count == rates.count, losses.count == rates.count, norms.count == rates.count
+        else {
+            throw ModelFileError(
+                .malformed, file: path, item: "tasks.\(name)", "its lists differ in length")
+        }
+        let settings = task["hyperparameters"]
+        let steps = try batches.indices.prefix(maximumSteps).map { index in
+            let examples = try (batches[index].array ?? []).map { row in
+                // Rows count from 0, lines from 1.
+                guard let number = row.integer, let example = byLine[number + 1] else {
+                    throw ModelFileError(
+                        .malformed, file: data, item: "row \(row.text())",
+                        "is not among the rows that could be read")
+                }
+                return example
+            }
+            return ReferenceTraining.Step(
+                ids: examples.map(\.tokens), labels: examples.map(\.labels),
+                learningRate: rates[index], loss: losses[index], norm: norms[index])
+        }
+        return ReferenceTraining(
+            betas: (0.9, 0.999), epsilon: settings?["eps"]?.double ?? 1e-8,
+            weightDecay: settings?["weight_decay"]?.double ?? 0,
+            maximumNorm: settings?["max_grad_norm"]?.double ?? 1, steps: steps)
+    }
+
+    private func builder(_ config: ModelConfig, _ model: String) throws -> ExampleBuilder {
+        let tokenizer = try Tokenizer(contentsOf: model + "/tokenizer.json")
+        let settingsPath = model + "/tokenizer_config.json"
+        let settings = try JSONValue.parse(FilePath.read(settingsPath))
+        guard let source = settings["chat_template"]?.string else {
+            throw ModelFileError(
+                .malformed, file: settingsPath, item: "chat_template", "is missing")
+        }
+        var special: [(name: String, text: String)] = []
+        for name in ["bos_token", "eos_token", "pad_token"] {
+            if let text = settings[name]?.string { special.append((name, text)) }
+        }
+        return ExampleBuilder(
+            tokenizer: ReferenceTokenizer(tokenizer: tokenizer),
+            renderer: ReferenceRenderer(
+                template: try ConversationTemplate(source: source), special: special),
+            options: ExampleOptions(
+                maximumLength: config.maximumPositions,
+                endTokens: Set(config.specialTokens.end.map { Int32(clamping: $0) }),
+                endOfText: nil, vocabularySize: config.vocabularySize))
+    }
+}
+
+private struct ReferenceTokenizer: TrainingTokenizer {
+    let tokenizer: Tokenizer
+
+    func tokenSpans(_ text: String, addSpecialTokens: Bool) throws -> TokenSpans {
+        let encoded = try tokenizer.encodeWithRanges(text, addSpecialTokens: addSpecialTokens)
+        return TokenSpans(ids: encoded.ids, ranges: encoded.ranges)
+    }
+
+    func isSpecialToken(_ id: Int32) -> Bool { tokenizer.isSpecial(id) }
+}
+
+private struct ReferenceRenderer: ConversationRenderer {
+    let template: ConversationTemplate
+    let special: [(name: String, text: String)]
+
+    func renderConversation(
+        _ messages: JSONValue, tools: JSONValue?, addGenerationPrompt: Bool, variables: JSONObject
+    ) throws -> RenderedConversation {
+        let rendered = try template.render(
+            messages: messages, tools: tools, addGenerationPrompt: addGenerationPrompt,
+            variables: variables, specialTokens: special, now: .now())
+        return RenderedConversation(
+            text: rendered.text, generationSpans: rendered.generationSpans)
+    }
+}
