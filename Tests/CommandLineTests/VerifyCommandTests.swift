@@ -1,0 +1,68 @@
+import Foundation
+import LinuxSystem
+import Testing
+
+/// Runs `lora-worker verify` on the reference cases of the engine's tests.
+@Suite struct VerifyCommandTests {
+    static let root = URL(fileURLWithPath: #filePath)
+        .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+
+    static func fixture(_ name: String) -> String {
+        root.appendingPathComponent("Tests/TransformerTests/Fixtures/\(name)").path
+    }
+
+    func verify(_ arguments: [String]) throws -> (status: Int32, output: String) {
+        let path = FileManager.default.temporaryDirectory.path + "/verify-\(UUID().uuidString)"
+        try DurableFile.write("", to: path)
+        defer { try? DurableFile.removeTree(path) }
+        let process = Process()
+        process.executableURL = Self.root.appendingPathComponent(".build/release/lora-worker")
+        process.arguments = ["verify"] + arguments
+        process.standardOutput = FileHandle(forWritingAtPath: path)
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        process.waitUntilExit()
+        return (
+            process.terminationStatus, String(decoding: try FilePath.read(path), as: UTF8.self)
+        )
+    }
+
+    @Test(arguments: ["float32", "bfloat16"]) func casesPass(_ dtype: String) throws {
+        let result = try verify([Self.fixture("even"), Self.fixture("odd"), "--dtype", dtype])
+        #expect(result.status == 0, "\(result.output)")
+        #expect(result.output.contains("even  passed, 21 comparisons"))
+        #expect(result.output.contains("odd  passed, 21 comparisons"))
+    }
+
+    /// One number changed in the expected logits, or in an adapter, is found.
+    @Test func aChangedCaseFails() throws {
+        let folder = FileManager.default.temporaryDirectory.path + "/case-\(UUID().uuidString)"
+        defer { try? DurableFile.removeTree(folder) }
+        for file in ["expected.safetensors", "adapter/rslora/adapter_model.safetensors"] {
+            try DurableFile.removeTree(folder)
+            try FileManager.default.copyItem(atPath: Self.fixture("even"), toPath: folder)
+            var bytes = try FilePath.read(folder + "/" + file)
+            // The exponent of a float32 near the end of the data.
+            bytes[bytes.count - 65] ^= 0x41
+            try DurableFile.write(bytes, to: folder + "/" + file)
+            let result = try verify([folder])
+            #expect(result.status == 1)
+            #expect(result.output.contains("ABOVE") || result.output.contains("REFUSED"))
+        }
+    }
+
+    @Test func anotherFamilyIsRefusedByName() throws {
+        let folder = FileManager.default.temporaryDirectory.path + "/family-\(UUID().uuidString)"
+        defer { try? DurableFile.removeTree(folder) }
+        try FileManager.default.copyItem(atPath: Self.fixture("even"), toPath: folder)
+        let path = folder + "/model/config.json"
+        let text = String(decoding: try FilePath.read(path), as: UTF8.self)
+        try DurableFile.write(
+            text.replacingOccurrences(
+                of: "\"model_type\": \"llama\"", with: "\"model_type\": \"gpt2\""), to: path)
+        let result = try verify([folder, Self.fixture("odd")])
+        #expect(result.status == 1)
+        #expect(result.output.contains("gpt2"))
+        #expect(result.output.contains("odd  passed"))
+    }
+}
