@@ -1,5 +1,6 @@
 import Kernels
 import LoRA
+import Synchronization
 
 /// Products with a base matrix and each row group's low-rank update.
 ///
@@ -22,8 +23,19 @@ struct AdaptedProduct {
         }
     }
 
+    /// A group's `U = x Aᵀ`.
+    private struct DownProjection: Sendable {
+        let x: Matrix
+        let down: PackedMatrix
+        let u: Matrix
+    }
+
+    /// Products of at most so many rows are too small to share: threads take whole ones.
+    private static let sharedRows = 32
+
     let compute: Compute
     let activation: Activation
+    private var projections: [DownProjection] = []
     private var terms: [LowRankTerm] = []
     /// `[rows, widest U]`, type of the activations; grows with the adapters that come.
     private var u: Matrix
@@ -82,9 +94,11 @@ struct AdaptedProduct {
     ) throws {
         if rows.isEmpty { return }
         terms.removeAll(keepingCapacity: true)
+        projections.removeAll(keepingCapacity: true)
         for (group, update) in updates {
             try appendTerms(x, group.rows, update, from: rows.lowerBound)
         }
+        try projectDown()
         let isWhole = rows.count == x.rows
         let input = isWhole ? x : try x.rows(rows)
         let target = isWhole ? output.matrix : try output.matrix.rows(rows)
@@ -110,7 +124,9 @@ struct AdaptedProduct {
     ) throws {
         guard let scale = update.columnScale else { return }
         terms.removeAll(keepingCapacity: true)
+        projections.removeAll(keepingCapacity: true)
         try appendTerms(x, rows, update, from: rows.lowerBound)
+        try projectDown()
         let sums = try wideRows(rows.count, weights.rows)
         try compute.linear(try x.rows(rows), weights, into: sums, terms: terms)
         try scale.withFloats(row: 0) { factors in
@@ -146,7 +162,7 @@ struct AdaptedProduct {
         _ x: Matrix, _ rows: Range<Int>, _ update: PackedUpdate, from first: Int
     ) throws {
         let u = try u.rows(rows).columns(0..<update.width)
-        try compute.linear(try x.rows(rows), update.down, into: u)
+        projections.append(DownProjection(x: try x.rows(rows), down: update.down, u: u))
         let relative = rows.lowerBound - first..<rows.upperBound - first
         for part in update.parts {
             terms.append(
@@ -155,5 +171,30 @@ struct AdaptedProduct {
                     u: try u.columns(part.rankStart..<part.rankStart + part.rankWidth),
                     up: part.up))
         }
+    }
+
+    /// Runs the down-projections that were collected: large ones on all threads, small ones side by side.
+    private func projectDown() throws {
+        var small: [DownProjection] = []
+        for projection in projections {
+            if projections.count == 1 || projection.x.rows > Self.sharedRows {
+                try compute.linear(projection.x, projection.down, into: projection.u)
+            } else {
+                small.append(projection)
+            }
+        }
+        if small.isEmpty { return }
+        let jobs = small
+        let failure = Mutex<KernelError?>(nil)
+        compute.pool.run { [compute] thread, threads in
+            for index in stride(from: thread, to: jobs.count, by: threads) {
+                do throws(KernelError) {
+                    try compute.linear(jobs[index].x, jobs[index].down, into: jobs[index].u)
+                } catch {
+                    failure.withLock { $0 = $0 ?? error }
+                }
+            }
+        }
+        if let error = failure.withLock({ $0 }) { throw error }
     }
 }
