@@ -1,5 +1,5 @@
 import Glibc
-import LinuxSystem
+import class LinuxSystem.SystemThread
 import Testing
 
 @testable import ZeroMQ
