@@ -15,7 +15,7 @@ extension Core {
     func connectDependencies(of job: LiveJob, _ known: FoundJobs) -> DependenciesVerdict {
         for (position, dependency) in job.after.enumerated() where !dependency.isFulfilled {
             if let other = jobs[dependency.job], !other.status.state.isFinal {
-                other.dependents.append((job, position))
+                other.dependents.append((job.id, position))
                 job.openDependencies += 1
                 continue
             }
@@ -47,14 +47,21 @@ extension Core {
         if dependency.mode == .success, other.state != .succeeded {
             // What waits for a gate that stayed shut is skipped too: nothing went wrong.
             let state: JobState = other.state == .skipped ? .skipped : .dependencyFailed
-            let cause = other.error.map { ": \($0.message)" } ?? ""
+            // The first failure of a chain is named throughout; its words are not repeated.
+            let isFirst = other.state != .dependencyFailed && other.state != .skipped
+            let cause = isFirst ? other.error.map { ": \($0.message)" } ?? "" : ""
+            let root = isFirst ? nil : other.error?.details["root"] ?? other.error?.details["job"]
+            var details: [String: DetailValue] = [
+                "job": .text(name), "state": .text(other.state.rawValue),
+            ]
+            details["root"] = root
             return .ended(
                 state,
                 BrokerError(
                     .dependencyFailed, .user,
                     "job \(name), which this one comes after, ended as \(other.state.rawValue)\(cause)",
                     hint: state == .skipped ? nil : "retry that job, then this one",
-                    details: ["job": .text(name), "state": .text(other.state.rawValue)]))
+                    details: details))
         }
         guard let condition = dependency.condition else { return .fulfilled }
         guard let value = other.metrics[condition.metric] else {
@@ -88,8 +95,8 @@ extension Core {
         while let ended = endedNow.popFirst() {
             let dependents = ended.dependents
             ended.dependents = []
-            for (job, position) in dependents {
-                guard !job.status.state.isFinal, job.openDependencies > 0,
+            for (id, position) in dependents {
+                guard let job = jobs[id], !job.status.state.isFinal, job.openDependencies > 0,
                     !job.after[position].isFulfilled
                 else { continue }
                 switch judge(job.after[position], ended.status) {

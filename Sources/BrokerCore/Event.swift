@@ -104,6 +104,20 @@ public struct LineRequest: Sendable, Equatable, Hashable {
     public var limit: Int
     /// Lines of the whole file.
     public var total: Int
+
+    public init(
+        job: JobID, jobSequence: Int64, blob: Digest, generation: Int, scope: RetryScope,
+        from: Int, limit: Int, total: Int
+    ) {
+        self.job = job
+        self.jobSequence = jobSequence
+        self.blob = blob
+        self.generation = generation
+        self.scope = scope
+        self.from = from
+        self.limit = limit
+        self.total = total
+    }
 }
 
 /// A line that is ready to become a task.

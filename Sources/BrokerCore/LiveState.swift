@@ -93,8 +93,9 @@ final class LiveJob {
     var status: JobStatus
     var after: [Dependency]
     var bindings: [String: ArtifactKey?] = [:]
-    /// Unfinished jobs that come after this one, with the place in their `after`.
-    var dependents: [(job: LiveJob, position: Int)] = []
+    /// Unfinished jobs that come after this one, with the place in their `after`. By id: a chain of objects would be
+    /// freed by a recursion as deep as the chain.
+    var dependents: [(job: JobID, position: Int)] = []
     var openDependencies = 0
 
     var tasks: [Int: LiveTask] = [:]

@@ -21,7 +21,7 @@ extension Core {
             guard let job = jobs[record.id] else { continue }
             for (position, dependency) in job.after.enumerated() where !dependency.isFulfilled {
                 guard let other = jobs[dependency.job] else { continue }
-                other.dependents.append((job, position))
+                other.dependents.append((job.id, position))
                 job.openDependencies += 1
             }
         }

@@ -38,6 +38,8 @@ public struct WorkerHello: Sendable, Equatable {
     public var kinds: [String]
     public var numerics: String
     public var holding: [AttemptKey]
+    /// The resource class of what it holds, where it says so: its credits are counted by that.
+    public var holdingClasses: [AttemptKey: String] = [:]
 
     public init(
         peer: PeerID, instance: String, plugin: String, pluginVersion: String, pid: Int32,
