@@ -106,6 +106,12 @@ public struct JobAnswer: Sendable, Equatable {
     public var job: JobID
     public var state: JobState?
     public var error: BrokerError?
+
+    public init(job: JobID, state: JobState?, error: BrokerError?) {
+        self.job = job
+        self.state = state
+        self.error = error
+    }
 }
 
 /// An event of the history and of XPUB. Fields that do not apply are nil.

@@ -34,9 +34,8 @@ extension Core {
         for key in hello.holding.prefix(limits.heldPerWorker) {
             // What it holds counts as sent, also what it must drop.
             let only = Set(classes.values).count == 1 ? classes.values.first : nil
-            if let resourceClass = jobs[key.task.job].flatMap({ classes[$0.submission.kind] })
-                ?? only
-            {
+            let own = jobs[key.task.job].flatMap { classes[$0.submission.kind] }
+            if let resourceClass = hello.holdingClasses[key] ?? own ?? only {
                 worker.sent[resourceClass, default: 0] += 1
             }
             if let task = leasedTask(key) {

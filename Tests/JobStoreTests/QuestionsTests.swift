@@ -135,8 +135,8 @@ import Testing
         func pending(_ from: Int, _ limit: Int, _ generation: Int, _ scope: RetryScope) throws
             -> PendingLines
         {
-            let request = LineRequest.forTests(
-                job: job.id, sequence: 1, blob: try makeDigest(1), generation: generation,
+            let request = LineRequest(
+                job: job.id, jobSequence: 1, blob: try makeDigest(1), generation: generation,
                 scope: scope, from: from, limit: limit, total: 6)
             return try wait { store.pendingLines(request, completion: $0) }
         }
@@ -191,7 +191,8 @@ import Testing
             store.unreferencedBlobs(storedBefore: 100, limit: 10, completion: $0)
         }
         #expect(digests == [try makeDigest(2)])
-        let bytes = try wait { store.blobBytes(try! makeDigest(3), completion: $0) }
+        let third = try makeDigest(3)
+        let bytes = try wait { store.blobBytes(third, completion: $0) }
         #expect(bytes == 30)
     }
 }
