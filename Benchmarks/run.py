@@ -37,12 +37,12 @@ def train_here(loraq: Loraq, folder: pathlib.Path, round_number: int) -> dict:
     }  # fmt: skip
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     job = loraq("finetune", "smol", str(folder / "train.jsonl"), "--name", f"bench{round_number}", *words, "--wait").strip()
-    return loraq.json("status", job.splitlines()[-1])["jobs"][0]["result"]
+    return loraq.json("status", job.splitlines()[-1])["result"]
 
 
 def generate_here(loraq: Loraq, folder: pathlib.Path, round_number: int) -> dict:
     job = loraq("batch", str(folder / "prompts.jsonl"), "--label", f"round {round_number}", "--wait").strip().splitlines()[-1]
-    status = loraq.json("status", job)["jobs"][0]
+    status = loraq.json("status", job)
     tokens = status["usage"]["completion_tokens"]
     seconds = (status["finished_at_ms"] - status["started_at_ms"]) / 1000
     return {"tokens_per_second": tokens / seconds, "tokens": tokens, "seconds": seconds}

@@ -7,6 +7,7 @@ extension Core {
         if again {
             store(.clearSplit(jobSequence: job.sequence))
             job.status.counts.failed = 0
+            job.status.badLines = 0
             markDirty(job)
         }
         act(
@@ -39,16 +40,18 @@ extension Core {
             nameUse(reference)
             store(.bind(jobSequence: job.sequence, reference: reference, nil))
         }
-        for line in badLines { failLine(job, line) }
+        for line in badLines { failLine(job, line, generation: 0) }
+        job.status.badLines += badLines.count
         if !badLines.isEmpty { markDirty(job) }
     }
 
-    private func failLine(_ job: LiveJob, _ line: BadLine) {
+    /// Ends a line that no worker was given. Generation 0: it stays so whatever is retried.
+    private func failLine(_ job: LiveJob, _ line: BadLine, generation: Int) {
         job.status.counts.failed += 1
         job.status.resultCount += 1
         var result = ResultRecord(
             task: TaskID(job: job.id, index: line.index), jobSequence: job.sequence,
-            generation: job.status.generation, order: job.status.resultCount, state: .failed,
+            generation: generation, order: job.status.resultCount, state: .failed,
             attempt: 0, finishedAt: wall)
         result.error = line.error
         result.customID = line.customID
@@ -150,7 +153,7 @@ extension Core {
                 job,
                 BadLine(
                     index: line.index, number: line.location.number, customID: line.customID,
-                    error: error))
+                    error: error), generation: job.status.generation)
         case .success(let references):
             let task = LiveTask(
                 job: job, index: line.index, references: references, cost: line.cost,

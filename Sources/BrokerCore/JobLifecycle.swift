@@ -159,7 +159,7 @@ extension Core {
                 act(.cancelAttempts(worker.peer, [key], reason: reason))
                 worker.revoked[key] = (task.counter, time)
             }
-            if !task.job.isLines { recordAttempt(task, outcome: "cancelled") }
+            recordAttempt(task, outcome: "cancelled")
             detach(task)
         }
         if task.isSuspect, task.state == .ready { waitingSuspects -= 1 }

@@ -183,6 +183,8 @@ public struct JobStatus: Sendable, Equatable {
     public var retryScope: RetryScope?
     /// Every line below this one has been given to a worker or has ended, in this generation.
     public var firstOpenLine = 0
+    /// Lines that cannot be run in any generation, found when the file was split.
+    public var badLines = 0
     /// Results accepted so far: the next result's place in completion order.
     public var resultCount: Int64 = 0
     /// The numerics of the first attempt; the job's tasks go to no other, unless it allows it.

@@ -363,10 +363,16 @@ extension Core {
                 .badState, .user, "job \(job.id) has not ended: \(job.status.state.rawValue)",
                 hint: "cancel it first, or wait for its end")
         }
-        if scope == .failed, let total = counts.total, counts.done >= total, total > 0 {
+        let runnable = (counts.total ?? 1) - job.status.badLines
+        if runnable <= 0 {
+            return BrokerError(
+                .badState, .user, "no line of job \(job.id) can be run: there is nothing to retry",
+                hint: "correct the file and submit it as a new job")
+        }
+        if scope == .failed, counts.total != nil, counts.done >= runnable {
             return BrokerError(
                 .badState, .user,
-                "every task of job \(job.id) succeeded: there is nothing to retry",
+                "every task of job \(job.id) that can be run succeeded: there is nothing to retry",
                 hint: "--all runs everything again")
         }
         if isBrokerDraining {
@@ -391,6 +397,7 @@ extension Core {
         job.status.retryScope = scope
         var counts = JobCounts(total: job.status.counts.total)
         counts.done = scope == .failed ? job.status.counts.done : 0
+        counts.failed = wasSplit ? job.status.badLines : 0
         job.status.counts = counts
         job.status.finishedAt = nil
         job.status.error = nil

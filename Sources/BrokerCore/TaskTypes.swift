@@ -143,6 +143,7 @@ public struct ResultLocation: Sendable, Equatable {
 public struct ResultRecord: Sendable, Equatable {
     public var task: TaskID
     public var jobSequence: Int64
+    /// 0 for a line that was found bad when its file was split: no retry runs it.
     public var generation: Int
     /// Place in the job's completion order, from 1: the cursor of `FETCH`.
     public var order: Int64

@@ -208,7 +208,7 @@ extension Core {
         let wait = min(max(0, wait), limits.maximumDeferMilliseconds)
         for key in keys {
             guard let task = leasedTask(key), task.worker === worker else { continue }
-            if !task.job.isLines { recordAttempt(task, outcome: "deferred") }
+            recordAttempt(task, outcome: "deferred")
             detach(task)
             backOff(task, milliseconds: wait, reason: "\(worker.instance): \(reason)")
         }

@@ -226,6 +226,7 @@ final class MutationWriter {
         statement.bind(errorText(status.error))
         statement.bind(numbersText(status.usage))
         statement.bind(numbersText(status.metrics))
+        statement.bind(status.badLines)
     }
 
     private func bind(
@@ -366,5 +367,5 @@ final class MutationWriter {
 let statusColumns = [
     "state", "held", "total", "leased", "backoff", "done", "failed", "cancelled", "dead",
     "started_at", "finished_at", "generation", "retry_scope", "first_open_line", "result_count",
-    "numerics", "any_numerics", "attempts", "worked_ns", "error", "usage", "metrics",
+    "numerics", "any_numerics", "attempts", "worked_ns", "error", "usage", "metrics", "bad_lines",
 ]

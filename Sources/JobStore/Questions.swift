@@ -172,15 +172,25 @@ extension DurableJobStore {
                     SELECT line, generation, state, attempt FROM results
                     WHERE job = ? AND line >= ? AND line < ? ORDER BY line, generation
                     """, arguments: [request.jobSequence, request.from, end])
+            // Numbers of attempts that ended without a result are not used again either.
+            var begun: [Int: Int] = [:]
+            let ended = try Row.fetchCursor(
+                database,
+                sql: """
+                    SELECT line, max(attempt) FROM attempts
+                    WHERE job = ? AND line >= ? AND line < ? GROUP BY line
+                    """, arguments: [request.jobSequence, request.from, end])
+            while let row = try ended.next() { begun[row[0]] = row[1] }
             var row = try rows.next()
             var index = request.from
             while index < end, pending.lines.count < request.limit {
-                var attempts = 0
+                var attempts = begun[index] ?? 0
                 var isEnded = false
                 while let current = row, current[0] as Int == index {
                     attempts = max(attempts, current[3])
                     let isDone = current[2] as String == "done"
-                    if current[1] as Int == request.generation
+                    let generation: Int = current[1]
+                    if generation == 0 || generation == request.generation
                         || (isDone && request.scope == .failed)
                     {
                         isEnded = true

@@ -56,6 +56,7 @@ enum Schema {
             error TEXT,                            -- JSON
             usage TEXT,                            -- JSON, sums by name
             metrics TEXT,                          -- JSON, numbers by name
+            bad_lines INTEGER NOT NULL,            -- that no generation can run
             CHECK ((finished_at IS NOT NULL) =
                 (state IN ('succeeded', 'failed', 'cancelled', 'skipped', 'dependency_failed'))),
             CHECK (state != 'running' OR started_at IS NOT NULL),
@@ -173,7 +174,7 @@ enum Schema {
             job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
             ord INTEGER NOT NULL,                  -- place in completion order, from 1
             line INTEGER NOT NULL,
-            generation INTEGER NOT NULL,
+            generation INTEGER NOT NULL,           -- 0: found bad when the file was split, for good
             state TEXT NOT NULL CHECK (state IN ('done', 'failed', 'cancelled', 'dead')),
             attempt INTEGER NOT NULL,
             worker TEXT,

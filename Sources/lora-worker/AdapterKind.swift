@@ -19,7 +19,8 @@ enum AdapterKind {
         let reference = ArtifactReference(model: spec.model.model, adapter: spec.name)
         let artifact = try artifact(adapter, reference, path: "adapter", bytes: bytes, model: model)
         let result = AdapterResult(
-            adapter: reference, digest: artifact.digest, rank: adapter.config.rank, alpha: adapter.config.alpha,
+            adapter: reference, digest: artifact.digest, rank: adapter.config.rank,
+            alpha: adapter.config.alpha,
             targetModules: targetNames(adapter), parameters: parameterCount(adapter), bytes: bytes)
         return JobOutcome(result: try WireEncoder.encode(result), artifacts: [artifact])
     }
@@ -41,12 +42,15 @@ enum AdapterKind {
                         + "save_pretrained, which writes safetensors" : nil)
         }
         try DurableFile.createDirectories(folder)
-        return try names.reduce(0) { $0 + (try DurableFile.copy("\(source)/\($1)", to: "\(folder)/\($1)")) }
+        return try names.reduce(0) {
+            $0 + (try DurableFile.copy("\(source)/\($1)", to: "\(folder)/\($1)"))
+        }
     }
 
     /// The record under which an adapter's folder is registered.
     static func artifact(
-        _ adapter: Adapter, _ reference: ArtifactReference, path: String, bytes: Int, model: LoadedModel,
+        _ adapter: Adapter, _ reference: ArtifactReference, path: String, bytes: Int,
+        model: LoadedModel,
         more: [(key: String, value: JSONValue)] = []
     ) throws -> TaskResult.Artifact {
         guard let digest = BlobDigest(text: adapter.digest().text) else {
@@ -54,7 +58,8 @@ enum AdapterKind {
         }
         var meta: [(key: String, value: JSONValue)] = [
             ("base", .string(model.prepared.manifest.base.text)),
-            ("rank", .integer(Int64(adapter.config.rank))), ("alpha", .number(adapter.config.alpha)),
+            ("rank", .integer(Int64(adapter.config.rank))),
+            ("alpha", .number(adapter.config.alpha)),
             ("target_modules", .array(targetNames(adapter).map { .string($0) })),
             ("parameters", .integer(Int64(parameterCount(adapter)))),
         ]

@@ -15,16 +15,20 @@ enum ChatRendering {
         case nil:
             throw TaskFailure.user(
                 .noTemplate, "the model has no chat template",
-                hint: "give `prompt` instead of `messages`, or add chat_template.jinja to the model's folder and add it again")
+                hint:
+                    "give `prompt` instead of `messages`, or add chat_template.jinja to the model's folder and add it again"
+            )
         case .failure(let error):
-            throw TaskFailure.user(.noTemplate, "the model's chat template is not understood: \(error)")
+            throw TaskFailure.user(
+                .noTemplate, "the model's chat template is not understood: \(error)")
         case .success(let known): template = known
         }
         do {
             let rendered = try template.render(
                 messages: .array(messages), tools: tools, addGenerationPrompt: addGenerationPrompt,
                 variables: variables, specialTokens: model.templateTokens, now: .now())
-            return RenderedConversation(text: rendered.text, generationSpans: rendered.generationSpans)
+            return RenderedConversation(
+                text: rendered.text, generationSpans: rendered.generationSpans)
         } catch {
             throw TaskFailure.user("TEMPLATE", "\(error)", field: "body.messages")
         }

@@ -20,10 +20,12 @@ enum FinetuneKind {
         let recipe = try FineTuneRecipe(context.envelope.spec["recipe"] ?? .object(JSONObject()))
         let job = FineTuneJob(
             decoder: try decoder(recipe, model), base: model.prepared.manifest.base.text,
-            baseModelName: spec.model.model.text, builder: try TrainingSource.builder(recipe, model),
+            baseModelName: spec.model.model.text,
+            builder: try TrainingSource.builder(recipe, model),
             recipe: recipe, trainingPath: try context.input("train"),
             evaluationPath: context.inputIfAny("eval"),
-            startingAdapter: try startingAdapter(recipe, context, model), folder: try context.workdir(),
+            startingAdapter: try startingAdapter(recipe, context, model),
+            folder: try context.workdir(),
             compute: try Compute(pool: context.shelf.pool), numerics: context.numerics)
         switch try job.run(control(context)) {
         case .stopped(.preempted, _): throw JobStopped.preempted
@@ -67,7 +69,8 @@ enum FinetuneKind {
             report: { progress in
                 var metrics = [
                     "learning_rate": progress.learningRate, "epoch": progress.epoch,
-                    "tokens": Double(progress.tokens), "tokens_per_second": progress.tokensPerSecond,
+                    "tokens": Double(progress.tokens),
+                    "tokens_per_second": progress.tokensPerSecond,
                 ]
                 metrics["loss"] = progress.loss
                 metrics["grad_norm"] = progress.gradientNorm
@@ -89,7 +92,10 @@ enum FinetuneKind {
         let name = FilePath.name(of: product.adapterFolder)
         let artifact = try AdapterKind.artifact(
             adapter, reference, path: name, bytes: product.adapterBytes, model: model,
-            more: [("job", .string(context.envelope.job.text)), ("last_loss", .number(summary.lastLoss))])
+            more: [
+                ("job", .string(context.envelope.job.text)),
+                ("last_loss", .number(summary.lastLoss)),
+            ])
         let shown = 100
         let result = FinetuneResult(
             adapter: FinetuneResult.Product(name: reference, digest: artifact.digest),
@@ -101,12 +107,14 @@ enum FinetuneKind {
             epochs: summary.epochs, firstLoss: summary.firstLoss, lastLoss: summary.lastLoss,
             evalLossBefore: summary.evalLossBefore, evalLossAfter: summary.evalLossAfter,
             learningRate: summary.learningRate, trainableParameters: summary.trainableParameters,
-            targets: product.targets, seconds: summary.seconds, tokensPerSecond: summary.tokensPerSecond,
+            targets: product.targets, seconds: summary.seconds,
+            tokensPerSecond: summary.tokensPerSecond,
             peakBytes: summary.peakBytes, dtype: model.decoder.elementType.rawValue,
             numerics: context.numerics, resumedFromStep: summary.resumedFromStep,
             warnings: summary.warnings.isEmpty ? nil : summary.warnings)
         var metrics = [
-            "first_loss": summary.firstLoss, "last_loss": summary.lastLoss, "seconds": summary.seconds,
+            "first_loss": summary.firstLoss, "last_loss": summary.lastLoss,
+            "seconds": summary.seconds,
             "tokens_per_second": summary.tokensPerSecond,
         ]
         metrics["eval_loss"] = summary.evalLossAfter
@@ -124,7 +132,8 @@ enum TrainingSource {
         guard let tokenizer = model.tokenizer else {
             throw TaskFailure.user("NO_TOKENIZER", "the model has no tokenizer")
         }
-        let options = try recipe.exampleOptions(config: model.decoder.config, tokenizerEnd: model.tokenizerEnd)
+        let options = try recipe.exampleOptions(
+            config: model.decoder.config, tokenizerEnd: model.tokenizerEnd)
         // Without a usable template rows with messages are refused one by one, by line.
         let renderer: TrainingRenderer? =
             if case .success = model.template { TrainingRenderer(model: model) } else { nil }
@@ -132,6 +141,7 @@ enum TrainingSource {
     }
 
     static func wire(_ row: Datasets.RefusedRow) -> WireProtocol.RefusedRow {
-        WireProtocol.RefusedRow(line: row.line, code: ErrorCode(row.code.rawValue), message: row.message)
+        WireProtocol.RefusedRow(
+            line: row.line, code: ErrorCode(row.code.rawValue), message: row.message)
     }
 }

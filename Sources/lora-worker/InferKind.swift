@@ -77,7 +77,8 @@ final class InferKind: @unchecked Sendable {
         guard let line = task.request else {
             throw TaskFailure.user(.badLine, "the line is not JSON")
         }
-        guard let url = line["url"]?.string, let endpoint = InferenceBody.Endpoint(rawValue: url) else {
+        guard let url = line["url"]?.string, let endpoint = InferenceBody.Endpoint(rawValue: url)
+        else {
             throw TaskFailure.user(.badLine, "is not an endpoint that is served here", field: "url")
         }
         let body = try InferenceBody(line["body"] ?? .null, endpoint: endpoint)
@@ -104,7 +105,8 @@ final class InferKind: @unchecked Sendable {
     ) {
         let response = ResponseBody(
             id: task.envelope.task.text, model: Self.pinnedName(task.envelope),
-            created: WallClock.milliseconds() / 1000, seed: request.sampling.seed, numerics: numerics)
+            created: WallClock.milliseconds() / 1000, seed: request.sampling.seed,
+            numerics: numerics)
         do {
             let engine = try model.generation()
             let id = engine.submit(request) { event in
@@ -117,9 +119,11 @@ final class InferKind: @unchecked Sendable {
                     let numbers = (usage.object?.entries ?? []).reduce(into: [String: Double]()) {
                         $0[$1.key] = $1.value.double
                     }
-                    let json = response.json(result, for: body, promptText: prompt.text, tokenizer: tokenizer)
+                    let json = response.json(
+                        result, for: body, promptText: prompt.text, tokenizer: tokenizer)
                     switch task.stopReason {
-                    case .preempted where result.choices.contains(where: { $0.finishReason == .cancelled }):
+                    case .preempted
+                    where result.choices.contains(where: { $0.finishReason == .cancelled }):
                         task.giveWay()
                     case .cancelled, .dropped: task.endCancelled(usage: numbers)
                     default: task.succeed(response: json, usage: numbers)
@@ -136,16 +140,21 @@ final class InferKind: @unchecked Sendable {
     }
 
     private func adapter(_ envelope: TaskEnvelope, _ model: LoadedModel) throws -> ServedAdapter? {
-        guard let artifact = envelope.artifacts.first(where: { $0.type == .adapter }) else { return nil }
+        guard let artifact = envelope.artifacts.first(where: { $0.type == .adapter }) else {
+            return nil
+        }
         guard let digest = ContentDigest(text: artifact.digest.text) else {
-            throw TaskFailure(ErrorObject(.internalError, .internal, "the adapter's digest is malformed"))
+            throw TaskFailure(
+                ErrorObject(.internalError, .internal, "the adapter's digest is malformed"))
         }
         let base = model.prepared.manifest.base.text
         if let trainedOn = artifact.meta?["base"]?.string, trainedOn != base {
             throw TaskFailure.user(
                 "BAD_ADAPTER",
                 "\(artifact.name.text)@\(artifact.version) was made for another base model (\(trainedOn), this is \(base))",
-                hint: "train it again on this model, or name the version of the model it was made for")
+                hint:
+                    "train it again on this model, or name the version of the model it was made for"
+            )
         }
         return try model.adapter(folder: artifact.path, digest: digest)
     }
@@ -153,7 +162,8 @@ final class InferKind: @unchecked Sendable {
     /// `M@v` or `M:A@v`, as it was pinned when the task became ready.
     static func pinnedName(_ envelope: TaskEnvelope) -> String {
         let artifact =
-            envelope.artifacts.first { $0.type == .adapter } ?? envelope.artifacts.first { $0.type == .model }
+            envelope.artifacts.first { $0.type == .adapter }
+            ?? envelope.artifacts.first { $0.type == .model }
         return artifact.map { $0.name.pinned(to: $0.version).text } ?? ""
     }
 
@@ -181,13 +191,15 @@ struct Prompt {
             let limit = Int32(clamping: model.decoder.config.vocabularySize)
             if let wrong = tokens.first(where: { $0 >= limit }) {
                 throw TaskFailure.user(
-                    .badLine, "the model has no token \(wrong); its ids end at \(limit - 1)", field: "body.prompt")
+                    .badLine, "the model has no token \(wrong); its ids end at \(limit - 1)",
+                    field: "body.prompt")
             }
             self.tokens = tokens
             text = tokenizer.decode(tokens, skipSpecialTokens: false)
         case .messages(let messages, let tools, let variables):
             let rendered = try ChatRendering.render(
-                model, messages: messages, tools: tools, variables: variables, addGenerationPrompt: true)
+                model, messages: messages, tools: tools, variables: variables,
+                addGenerationPrompt: true)
             text = rendered.text
             // The template writes the special tokens itself.
             tokens = try tokenizer.encode(text, addSpecialTokens: false)
@@ -195,7 +207,8 @@ struct Prompt {
         let limit = Int32(clamping: model.decoder.config.vocabularySize)
         if let beyond = tokens.first(where: { $0 >= limit }) {
             throw TaskFailure.user(
-                .badLine, "the text needs token \(beyond), for which the model has no row (it has \(limit))",
+                .badLine,
+                "the text needs token \(beyond), for which the model has no row (it has \(limit))",
                 field: "body")
         }
     }

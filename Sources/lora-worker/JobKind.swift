@@ -48,7 +48,8 @@ struct JobContext: Sendable {
 
     func spec() throws -> BuiltInSpec {
         guard let kind = BuiltInKind(rawValue: envelope.kind.text) else {
-            throw TaskFailure(ErrorObject(.unknownKind, .user, "\(envelope.kind.text) is not served here"))
+            throw TaskFailure(
+                ErrorObject(.unknownKind, .user, "\(envelope.kind.text) is not served here"))
         }
         return try BuiltInSpec(kind: kind, spec: envelope.spec)
     }
@@ -81,14 +82,16 @@ enum JobRunner {
             try context.checkStop()
             let outcome = try work(context)
             task.succeed(
-                outcome.result, usage: outcome.usage, metrics: outcome.metrics, artifacts: outcome.artifacts)
+                outcome.result, usage: outcome.usage, metrics: outcome.metrics,
+                artifacts: outcome.artifacts)
         } catch JobStopped.preempted {
             task.giveWay()
         } catch JobStopped.cancelled {
             task.endCancelled()
         } catch {
             let failure = TaskFailure(error)
-            task.log(.error, "\(context.envelope.kind.text) \(context.envelope.task.text): \(failure)")
+            task.log(
+                .error, "\(context.envelope.kind.text) \(context.envelope.task.text): \(failure)")
             task.fail(failure.error)
         }
     }

@@ -46,7 +46,9 @@ final class LoadedModel: @unchecked Sendable {
         adapters = AdapterCache(limitBytes: memory.adapterBytes)
         tokenizer = try Self.tokenizer(of: prepared)
         let settings = try prepared.tokenizerConfig()
-        template = try prepared.chatTemplate().map { source in Result { try ConversationTemplate(source: source) } }
+        template = try prepared.chatTemplate().map { source in
+            Result { try ConversationTemplate(source: source) }
+        }
         var tokens: [(name: String, text: String)] = []
         for name in ["bos_token", "eos_token", "pad_token", "unk_token"] {
             // Either the text, or an added token's description.
@@ -55,7 +57,9 @@ final class LoadedModel: @unchecked Sendable {
         }
         templateTokens = tokens
         var ends = Set(prepared.config.specialTokens.end.compactMap { Int32(exactly: $0) })
-        tokenizerEnd = tokens.first { $0.name == "eos_token" }.flatMap { [tokenizer] in tokenizer?.tokenID(of: $0.text) }
+        tokenizerEnd = tokens.first { $0.name == "eos_token" }.flatMap { [tokenizer] in
+            tokenizer?.tokenID(of: $0.text)
+        }
         if let tokenizerEnd { ends.insert(tokenizerEnd) }
         endTokens = ends
     }
@@ -75,7 +79,8 @@ final class LoadedModel: @unchecked Sendable {
         try lock.withLock {
             if let engine { return engine }
             guard let tokenizer else {
-                throw TaskFailure.user("NO_TOKENIZER", "the model has no tokenizer", hint: "add one to its folder")
+                throw TaskFailure.user(
+                    "NO_TOKENIZER", "the model has no tokenizer", hint: "add one to its folder")
             }
             let (decoder, pool, memory) = (decoder, pool, memory)
             let limits = memory.generationLimits(for: decoder)
@@ -137,7 +142,9 @@ struct AdapterCache {
     mutating func insert(_ adapter: ServedAdapter, _ digest: ContentDigest) {
         entries.append((digest, adapter))
         bytes += adapter.byteCount
-        while bytes > limitBytes, entries.count > 1 { bytes -= entries.removeFirst().adapter.byteCount }
+        while bytes > limitBytes, entries.count > 1 {
+            bytes -= entries.removeFirst().adapter.byteCount
+        }
     }
 }
 

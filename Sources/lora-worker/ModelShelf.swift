@@ -25,7 +25,8 @@ final class ModelShelf: @unchecked Sendable {
             throw TaskFailure(ErrorObject(.internalError, .internal, "the task names no model"))
         }
         guard let digest = ContentDigest(text: artifact.digest.text) else {
-            throw TaskFailure(ErrorObject(.internalError, .internal, "the model's digest is malformed"))
+            throw TaskFailure(
+                ErrorObject(.internalError, .internal, "the model's digest is malformed"))
         }
         return try lock.withLock {
             if let index = models.firstIndex(where: { $0.digest == digest }) {
@@ -33,9 +34,12 @@ final class ModelShelf: @unchecked Sendable {
                 models.append(known)
                 return known
             }
-            let loaded = try LoadedModel(folder: artifact.path, digest: digest, pool: pool, memory: memory)
+            let loaded = try LoadedModel(
+                folder: artifact.path, digest: digest, pool: pool, memory: memory)
             models.append(loaded)
-            if models.count > Self.maximumModels, let index = models.dropLast().firstIndex(where: \.isIdle) {
+            if models.count > Self.maximumModels,
+                let index = models.dropLast().firstIndex(where: \.isIdle)
+            {
                 models.remove(at: index).close()
             }
             return loaded
@@ -45,7 +49,9 @@ final class ModelShelf: @unchecked Sendable {
     /// Digests of what is in memory, for the broker's choice of worker.
     var loadedDigests: [BlobDigest] {
         let models = lock.withLock { self.models }
-        return models.flatMap { [$0.digest] + $0.loadedAdapters }.compactMap { BlobDigest(text: $0.text) }
+        return models.flatMap { [$0.digest] + $0.loadedAdapters }.compactMap {
+            BlobDigest(text: $0.text)
+        }
     }
 
     func close() { for model in lock.withLock({ models }) { model.close() } }

@@ -35,23 +35,28 @@ enum PrepareKind {
                 message: progress.stage == .pack ? "packing" : "digesting")
         }
         var warnings = manifest.notes
-        warnings += try compileTokenizer(source, into: folder, vocabularySize: manifest.vocabularySize)
+        warnings += try compileTokenizer(
+            source, into: folder, vocabularySize: manifest.vocabularySize)
         warnings += templateWarnings(source)
         let digest = artifactDigest(manifest)
         guard let wireDigest = BlobDigest(text: digest.text) else {
             throw TaskFailure(ErrorObject(.internalError, .internal, "the digest has no wire form"))
         }
-        let bytes = try FilePath.entries(of: folder).reduce(0) { $0 + (try FilePath.size(of: "\(folder)/\($1)")) }
+        let bytes = try FilePath.entries(of: folder).reduce(0) {
+            $0 + (try FilePath.size(of: "\(folder)/\($1)"))
+        }
         let reference = ArtifactReference(model: spec.name)
         let result = PrepareResult(
             model: reference, digest: wireDigest, family: manifest.family.rawValue,
-            parameters: manifest.parameterCount, dtype: manifest.elementType == .float32 ? .float32 : .bfloat16,
+            parameters: manifest.parameterCount,
+            dtype: manifest.elementType == .float32 ? .float32 : .bfloat16,
             bytes: bytes, seconds: (MonotonicTime.now() - started).seconds,
             hasTemplate: manifest.hasChatTemplate, contextLength: manifest.maximumPositions,
             warnings: warnings.isEmpty ? nil : warnings)
         let meta: JSONValue = [
             "base": .string(manifest.base.text), "family": .string(manifest.family.rawValue),
-            "parameters": .integer(Int64(manifest.parameterCount)), "dtype": .string(result.dtype.rawValue),
+            "parameters": .integer(Int64(manifest.parameterCount)),
+            "dtype": .string(result.dtype.rawValue),
             "context_length": .integer(Int64(manifest.maximumPositions)),
             "chat_template": .bool(manifest.hasChatTemplate), "source": .string(spec.path),
         ]
@@ -59,7 +64,8 @@ enum PrepareKind {
             result: try WireEncoder.encode(result), metrics: ["seconds": result.seconds],
             artifacts: [
                 TaskResult.Artifact(
-                    type: .model, name: reference, digest: wireDigest, path: "model", bytes: bytes, meta: meta)
+                    type: .model, name: reference, digest: wireDigest, path: "model", bytes: bytes,
+                    meta: meta)
             ])
     }
 
@@ -69,7 +75,8 @@ enum PrepareKind {
     ) throws -> [String] {
         guard let description = source.tokenizer else { return [] }
         let tokenizer = try Tokenizer(description)
-        try DurableFile.write(tokenizer.compiledForm(), to: folder + "/" + LoadedModel.compiledTokenizerName)
+        try DurableFile.write(
+            tokenizer.compiledForm(), to: folder + "/" + LoadedModel.compiledTokenizerName)
         guard tokenizer.idCount > vocabularySize else { return [] }
         return [
             "the tokenizer has \(tokenizer.idCount) ids, the embedding matrix \(vocabularySize) rows: texts that need "
@@ -83,7 +90,9 @@ enum PrepareKind {
             _ = try ConversationTemplate(source: text)
             return []
         } catch {
-            return ["the chat template is not understood, so chat messages will be refused: \(error)"]
+            return [
+                "the chat template is not understood, so chat messages will be refused: \(error)"
+            ]
         }
     }
 

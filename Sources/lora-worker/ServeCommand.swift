@@ -24,10 +24,14 @@ struct ServeCommand: ParsableCommand {
         // Threads inherit what their maker blocks and may run on, so both come before any is made.
         StopSignals.block()
         let environment = ProcessInfo.processInfo.environment
-        let kinds = ["infer", "finetune", "prepare", "adapter", "check"].compactMap(WireName.init(text:))
-        guard let sequence = WireName(text: "sequence"), let job = WireName(text: "job") else { return }
+        let kinds = ["infer", "finetune", "prepare", "adapter", "check"].compactMap(
+            WireName.init(text:))
+        guard let sequence = WireName(text: "sequence"), let job = WireName(text: "job") else {
+            return
+        }
         var configuration = try WorkerConfiguration(
-            environment: environment, pluginVersion: EngineNumerics.version, kinds: kinds, numerics: "",
+            environment: environment, pluginVersion: EngineNumerics.version, kinds: kinds,
+            numerics: "",
             capacity: [sequence: Self.sequences, job: Self.jobs])
         if let cpus = configuration.cpus { SystemThread.setAffinity(cpus) }
         let threads = configuration.threads ?? HostResources.usableCPUs().count
@@ -41,7 +45,9 @@ struct ServeCommand: ParsableCommand {
         try worker.stopOnSignals()
         handler.announce = { worker.setLoaded(shelf.loadedDigests) }
         FileHandle.standardError.write(
-            Data("lora-worker \(EngineNumerics.version): \(configuration.numerics), \(threads) threads\n".utf8))
+            Data(
+                "lora-worker \(EngineNumerics.version): \(configuration.numerics), \(threads) threads\n"
+                    .utf8))
         try worker.run()
         handler.close()
     }
@@ -68,7 +74,8 @@ final class EngineHandler: TaskHandler, @unchecked Sendable {
     init(shelf: ModelShelf, numerics: String) throws {
         self.shelf = shelf
         self.numerics = numerics
-        requests = try InferKind(shelf: shelf, numerics: numerics) { [weak self] in self?.announce() }
+        requests = try InferKind(shelf: shelf, numerics: numerics) { [weak self] in self?.announce()
+        }
     }
 
     func accept(_ task: WorkerTask) {
@@ -81,7 +88,9 @@ final class EngineHandler: TaskHandler, @unchecked Sendable {
         case .check: JobRunner.start(context, CheckKind.run)
         case nil:
             task.fail(
-                ErrorObject(.unknownKind, .user, "this worker does not serve the kind \(task.envelope.kind.text)"))
+                ErrorObject(
+                    .unknownKind, .user,
+                    "this worker does not serve the kind \(task.envelope.kind.text)"))
         }
     }
 

@@ -21,7 +21,9 @@ struct TaskFailure: Error, CustomStringConvertible {
     }
 
     /// An error of the person's, which trying again does not mend.
-    static func user(_ code: ErrorCode, _ message: String, hint: String? = nil, field: String? = nil) -> TaskFailure {
+    static func user(
+        _ code: ErrorCode, _ message: String, hint: String? = nil, field: String? = nil
+    ) -> TaskFailure {
         TaskFailure(ErrorObject(code, .user, message, hint: hint), field: field)
     }
 
@@ -37,21 +39,26 @@ struct TaskFailure: Error, CustomStringConvertible {
             let isOurs = failure.code == .engine || failure.code == .notFinite
             self.init(
                 ErrorObject(
-                    ErrorCode(failure.code.rawValue), isOurs ? .retryable : .user, failure.description),
+                    ErrorCode(failure.code.rawValue), isOurs ? .retryable : .user,
+                    failure.description),
                 field: failure.field)
         case let failure as FineTuneError:
             let isTheirs = failure.code != .checkpoint && failure.code != .compute
             self.init(
                 ErrorObject(
-                    ErrorCode(failure.code.rawValue), isTheirs ? .user : .retryable, failure.description))
-        case let failure as DatasetError: self = .user(ErrorCode(failure.code.rawValue), failure.description)
+                    ErrorCode(failure.code.rawValue), isTheirs ? .user : .retryable,
+                    failure.description))
+        case let failure as DatasetError:
+            self = .user(ErrorCode(failure.code.rawValue), failure.description)
         case let failure as ModelFileError: self = .user("BAD_MODEL", "\(failure)")
         case let failure as LoRAError: self = .user("BAD_ADAPTER", "\(failure)")
         case let failure as TokenizerError: self = .user("BAD_TOKENIZER", "\(failure)")
         case let failure as TransformerError: self = .user("BAD_MODEL", "\(failure)")
         case let failure as SystemError where failure.isOutOfSpace:
             self.init(
-                ErrorObject("NO_SPACE", .retryable, "\(failure)", hint: "free disk space below the home folder"))
+                ErrorObject(
+                    "NO_SPACE", .retryable, "\(failure)",
+                    hint: "free disk space below the home folder"))
         case let failure as SystemError: self.init(ErrorObject("SYSTEM", .retryable, "\(failure)"))
         default: self.init(ErrorObject(.internalError, .retryable, "\(failure)"))
         }

@@ -28,13 +28,16 @@ struct WorkerMemory: Sendable {
         return limits
     }
 
-    func makePass(_ decoder: Decoder, _ compute: Compute, _ limits: GenerationLimits) throws -> InferencePass {
+    func makePass(_ decoder: Decoder, _ compute: Compute, _ limits: GenerationLimits) throws
+        -> InferencePass
+    {
         let positions = limits.positions ?? decoder.config.maximumPositions
         // No more than all sequences at full length can use.
         let useful = limits.sequences * PageAllocator.pages(forPositions: positions)
         let affordable = limits.cacheBytes / InferencePass.pageByteCount(decoder)
         return try InferencePass(
-            decoder: decoder, compute: compute, maximumRows: limits.rows, maximumLogitRows: limits.sequences,
+            decoder: decoder, compute: compute, maximumRows: limits.rows,
+            maximumLogitRows: limits.sequences,
             maximumPositions: positions, pageCount: max(4, min(useful, affordable)))
     }
 }

@@ -7,6 +7,11 @@ struct ModelStore {
         init(_ description: String) { self.description = description }
     }
 
+    struct AttemptName: Hashable {
+        let task: TaskID
+        let attempt: Int
+    }
+
     struct ResultKey: Hashable {
         let task: TaskID
         let generation: Int
@@ -18,6 +23,7 @@ struct ModelStore {
     var results: [ResultKey: ResultRecord] = [:]
     var resultsByJob: [Int64: [ResultRecord]] = [:]
     var attempts: [AttemptRecord] = []
+    private var attemptNames: Set<AttemptName> = []
     var artifacts: [ArtifactKey: ArtifactRecord] = [:]
     var lastVersions: [String: Int] = [:]
     var tombstones: Set<JobID> = []
@@ -97,7 +103,13 @@ struct ModelStore {
             }
             tasks[record.id] = record
         case .deleteTask(let id, _): tasks[id] = nil
-        case .insertAttempt(let record): attempts.append(record)
+        case .insertAttempt(let record):
+            let name = AttemptName(task: record.task, attempt: record.attempt)
+            try require(
+                attemptNames.insert(name).inserted,
+                "attempt \(record.attempt) of \(record.task) ended twice, or its number was used twice"
+            )
+            attempts.append(record)
         case .insertResult(let record):
             let key = ResultKey(task: record.task, generation: record.generation)
             try require(
@@ -198,13 +210,19 @@ struct ModelStore {
         var lines: [(index: Int, attempts: Int)] = []
         var index = request.from
         let rows = Dictionary(grouping: resultsByJob[request.jobSequence] ?? []) { $0.task.index }
+        let begun = Dictionary(grouping: attempts.filter { $0.task.job == request.job }) {
+            $0.task.index
+        }
         while index < request.total, lines.count < request.limit {
             let own = rows[index] ?? []
             let isEnded = own.contains {
-                $0.generation == request.generation
+                $0.generation == 0 || $0.generation == request.generation
                     || (request.scope == .failed && $0.state == .done)
             }
-            if !isEnded { lines.append((index, own.map(\.attempt).max() ?? 0)) }
+            if !isEnded {
+                let numbers = own.map(\.attempt) + (begun[index] ?? []).map(\.attempt)
+                lines.append((index, numbers.max() ?? 0))
+            }
             index += 1
         }
         return (lines, index)

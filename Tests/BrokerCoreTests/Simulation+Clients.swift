@@ -38,7 +38,8 @@ extension Simulation {
 
     /// Sends until there is an answer: at most one job may come of it.
     private func send(_ submission: Submission, attempt: Int) {
-        request({ .submit([submission], request: $0) }) { [unowned self] reply in
+        let request = newRequest()
+        ask(.submit([submission], request: request), request) { [unowned self] reply in
             guard case .submitted(let answers) = reply, let answer = answers.first else { return }
             if answer.error == nil {
                 acknowledged.insert(submission.id)
@@ -62,16 +63,20 @@ extension Simulation {
         switch random.below(5) {
         case 0:
             note("cancel \(id)")
-            request({ .cancel([id], reason: "test", request: $0) }) { _ in }
+            let request = newRequest()
+            ask(.cancel([id], reason: "test", request: request), request)
         case 1:
-            request({ .hold([id], request: $0) }) { _ in }
+            let request = newRequest()
+            ask(.hold([id], request: request), request)
             at(between(1, 30)) { [unowned self] in
-                request({ .release([id], request: $0) }) { _ in }
+                let release = newRequest()
+                ask(.release([id], request: release), release)
             }
         case 2, 3:
             note("retry \(id)")
             let scope: RetryScope = random.chance(0.3) ? .all : .failed
-            request({ .retry(id, scope: scope, anyNumerics: false, request: $0) }) { _ in }
+            let request = newRequest()
+            ask(.retry(id, scope: scope, anyNumerics: false, request: request), request)
         default:
             let ended = store.jobs.values.filter { $0.status.state.isFinal }.map(\.id).sorted()
             if let old = ended.first, random.chance(0.3), !isNeeded(old) {
@@ -92,7 +97,10 @@ extension Simulation {
 
     private func releaseAll() {
         let held = store.jobs.values.filter { $0.status.isHeld }.map(\.id).sorted()
-        if !held.isEmpty { request({ .release(held, request: $0) }) { _ in } }
+        if !held.isEmpty {
+            let request = newRequest()
+            ask(.release(held, request: request), request)
+        }
         at(10) { [unowned self] in releaseAll() }
     }
 }

@@ -320,10 +320,16 @@ final class Simulation {
 
     // MARK: Requests of clients
 
-    func request(_ make: (RequestID) -> Event, _ answer: @escaping (Reply) -> Void) {
+    func newRequest() -> RequestID {
         nextRequest += 1
-        pending[nextRequest] = answer
-        let event = make(RequestID(nextRequest))
+        return RequestID(nextRequest)
+    }
+
+    /// Sends a request; `answer` runs if its reply comes.
+    func ask(
+        _ event: Event, _ request: RequestID, answer: @escaping (Reply) -> Void = { _ in }
+    ) {
+        pending[request.number] = answer
         at(between(0.0001, 0.05)) { [unowned self] in step(event) }
     }
 

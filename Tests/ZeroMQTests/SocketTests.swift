@@ -1,6 +1,7 @@
 import Glibc
-import class LinuxSystem.SystemThread
 import Testing
+
+import class LinuxSystem.SystemThread
 
 @testable import ZeroMQ
 
