@@ -26,8 +26,8 @@ struct PendingRequest: Sendable {
 struct OutgoingQueues {
     struct Limits {
         var messagesPerPeer = 10_000
-        var bytesPerPeer = 128 << 20
-        var bytesInAll = 1 << 30
+        var bytesPerPeer = 64 << 20
+        var bytesInAll = 256 << 20
     }
 
     private struct Queue {

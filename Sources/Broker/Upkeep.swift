@@ -7,7 +7,11 @@ extension EventLoop {
     func upkeep() {
         watchDescriptors()
         upkeepTurns += 1
-        if upkeepTurns % 10 == 0 { supervisor.rotateLogs() }
+        if upkeepTurns % 10 == 0 {
+            supervisor.rotateLogs()
+            // Where `loraq up` sends this process's own log.
+            WorkerLog.rotate("\(home.logs)/loraqd.log")
+        }
         if upkeepTurns % 600 == 1 { prune() }
     }
 
