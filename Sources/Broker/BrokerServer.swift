@@ -109,6 +109,9 @@ public final class BrokerServer: Sendable {
         ended.signal()
     }
 
+    /// Has something done by the loop's own thread; for tests.
+    func inLoop(_ body: @escaping LoopInbox.Item) { inbox.post(body) }
+
     /// Ends the loop at once, without a word to workers: as a crash would, for tests.
     func abandon() {
         inbox.post { $0.isFinished = true }

@@ -75,6 +75,7 @@ final class EventLoop {
     var acceptsPeers = true
     var malformed = 0
     var upkeepTurns = 0
+    var notedOverflows = 0
     /// By request: the items of a submission that the core answers for.
     var submitOutcomes: [RequestID: [SubmitOutcome]] = [:]
 

@@ -390,9 +390,11 @@ final class Supervisor {
         if case .backoff = slots[instance]?.phase { slots[instance]?.phase = .stopped }
     }
 
-    /// Sets how many instances a plugin has.
+    /// Sets how many instances a plugin has, and shares the cores out anew.
     ///
-    /// - Returns: Those that are now too many and should drain; nil: there is no such plugin.
+    /// - Returns: Those that should drain: the ones that are now too many, and the ones that run on
+    ///   cores that are no longer theirs, which are started again after it. Nil: there is no such
+    ///   plugin.
     func scale(_ name: String, to count: Int, now: MonotonicTime) -> [String]? {
         guard let plugin = catalog[name] else { return nil }
         instances[name] = count
@@ -408,7 +410,11 @@ final class Supervisor {
         for instance in slots.keys.sorted() where slots[instance]?.phase == .stopped {
             start(instance, now)
         }
-        return surplus.filter { slots[$0]?.process != nil }
+        let misplaced = slots.filter { entry in
+            entry.value.isWanted && entry.value.process != nil
+                && entry.value.cpus != share.cpus[entry.key]
+        }.keys.sorted()
+        return (surplus + misplaced).filter { slots[$0]?.process != nil }
     }
 
     /// Ends all workers; `isIdle` tells when none is left.

@@ -7,12 +7,23 @@ extension EventLoop {
     func upkeep() {
         watchDescriptors()
         upkeepTurns += 1
+        noteDrops()
         if upkeepTurns % 10 == 0 {
             supervisor.rotateLogs()
             // Where `loraq up` sends this process's own log.
             WorkerLog.rotate("\(home.logs)/loraqd.log")
         }
         if upkeepTurns % 600 == 1 { prune() }
+    }
+
+    /// What was not sent is not lost (it can be asked for again), but it is told.
+    private func noteDrops() {
+        if outgoing.overflows > notedOverflows {
+            log.warning(
+                "\(outgoing.overflows - notedOverflows) messages dropped for peers that do not read"
+            )
+            notedOverflows = outgoing.overflows
+        }
     }
 
     /// libzmq aborts when a connection comes in and no descriptor is left, so near the limit the

@@ -89,7 +89,7 @@ extension EventLoop {
                     + "\(WorkerManifest.instanceRange.upperBound)")
         }
         guard
-            let surplus = supervisor.scale(header.plugin.text, to: header.instances, now: now)
+            let draining = supervisor.scale(header.plugin.text, to: header.instances, now: now)
         else {
             let names = supervisor.catalog.plugins.map(\.name).joined(separator: ", ")
             throw ErrorObject(
@@ -97,7 +97,7 @@ extension EventLoop {
                 hint: names.isEmpty ? "no plugin was found" : "there are: \(names)")
         }
         step(.plugins(supervisor.descriptions))
-        for instance in surplus { drainWorker(instance) }
+        for instance in draining { drainWorker(instance) }
         takeSupervisorNews()
         reply(request, ScaleReply(plugin: header.plugin, instances: header.instances))
     }

@@ -12,33 +12,37 @@ struct Loraqd: ParsableCommand {
         commandName: "loraqd",
         abstract: "The loraq broker: queues jobs durably and hands them to workers.",
         discussion: """
-            loraqd stays in the foreground and logs to standard error; `loraq up` starts it in the \
-            background. Once its sockets are bound it writes the one line `ready` to standard \
-            output. All its state lies under its home folder: the queue (jobs.sqlite), uploads \
-            (blobs/), models and adapters, results (runs/), worker logs (logs/), sockets and lock \
-            (run/). Kill it at any time and start it again: every acknowledged job goes on, and \
+            loraqd stays in the foreground and logs to standard error; `loraq up`
+            starts it in the background. Once its sockets are bound it writes the
+            one line `ready` to standard output. All its state lies under its home
+            folder: the queue (jobs.sqlite), uploads (blobs/), models and adapters,
+            results (runs/), worker logs (logs/), sockets and lock (run/). Kill it
+            at any time and start it again: every acknowledged job goes on, and
             workers that still run are taken over, not started twice.
 
             PLUGINS
-              A worker plugin is a folder with a worker.json. Plugins are looked for in \
-            <home>/workers, then in each --workers folder, or without that option in \
-            ../share/loraq/workers beside the program's folder. Of two of one name the first is \
-            taken.
+              A worker plugin is a folder with a worker.json. Plugins are looked for
+              in <home>/workers, then in each --workers folder, or without that
+              option in ../share/loraq/workers beside the program's folder. Of two
+              of one name the first is taken.
 
             SIGNALS
-              SIGTERM, SIGINT  end in order: workers are asked to end and killed after 10 seconds.
-              A second one     end at once; workers go on, and a new broker takes them over.
+              SIGTERM, SIGINT  end in order: workers are asked to end, and killed
+                               after 10 seconds
+              a second one     end at once; workers go on, and a new broker takes
+                               them over
 
             ENVIRONMENT
-              LORAQ_HOME       home folder, unless --home is given.
-              LORAQ_*, OPENBLAS_CORETYPE, OPENBLAS_L2_SIZE, PATH, HOME, LANG
-                               passed on to workers; nothing else is.
+              LORAQ_HOME       home folder, unless --home is given
+              LORAQ_*, OPENBLAS_CORETYPE, OPENBLAS_L2_SIZE, PATH, HOME, LANG,
+              LC_ALL, TZ, TMPDIR
+                               passed on to workers; nothing else is
 
             EXIT STATUS
-              0  ended in order
-              1  could not start, or failed
-              3  another broker runs for this home
-              64 wrong arguments
+              0   ended in order
+              1   could not start, or failed
+              3   another broker runs for this home
+              64  wrong arguments
             """,
         version: BrokerVersion.current)
 

@@ -1,3 +1,4 @@
+import Glibc
 import JSONModel
 import LinuxSystem
 import Logging
@@ -7,6 +8,7 @@ import WireProtocol
 import ZeroMQ
 
 @testable import Broker
+@testable import JobStore
 
 /// A broker in the test's own process.
 private final class TestBroker {
@@ -365,5 +367,82 @@ private func echo(_ task: TaskEnvelope, _ line: [UInt8]?) -> (TaskResult, [UInt8
         #expect(extra?.message.contains("pth") == true)
         let missing = #expect(throws: ErrorObject.self) { try broker.client.job(newJobID()) }
         #expect(missing?.code == .unknownJob)
+    }
+
+    @Test func aFailedCommitIsToldAndNothingOfItStays() throws {
+        let broker = try TestBroker()
+        let worker = try worker(broker)
+        defer { worker.stop() }
+        let (first, firstBodies) = try batch(lines(0..<300))
+        _ = try broker.client.call(.submit, SubmitRequest(job: first), bodies: firstBodies)
+        let (submission, bodies) = try batch(lines(0..<200))
+        broker.server.inLoop { $0.store.failNextCommit() }
+        // Some request meets the failure: its sender, or a worker whose result comes again.
+        var refusals = 0
+        while true {
+            let reply = try broker.client.call(
+                .submit, SubmitRequest(job: submission), bodies: bodies)
+            if reply.verb == .ok { break }
+            let error = try reply.decodeError()
+            #expect(error.code == .storeUnavailable && error.class == .retryable)
+            #expect(error.retryAfterMs != nil)
+            refusals += 1
+            usleep(20_000)
+        }
+        for id in [first.id, submission.id] {
+            let job = try broker.client.wait(for: id)
+            #expect(job.state == .succeeded)
+            let count = id == first.id ? 300 : 200
+            let ordered = try broker.client.lines(id, order: .input)
+            #expect(ordered == (0..<count).map { #"{"custom_id":"c\#($0)","echo":\#($0)}"# })
+        }
+    }
+
+    @Test func strictRefusesTheWholeFile() throws {
+        let broker = try TestBroker()
+        let worker = try worker(broker, kinds: ["infer"], credit: ["infer": 8])
+        defer { worker.stop() }
+        let (submission, bodies) = try batch(
+            "{}\n" + lines(0..<3), kind: "infer", spec: ["strict": true])
+        _ = try broker.client.call(.submit, SubmitRequest(job: submission), bodies: bodies)
+        let job = try broker.client.wait(for: submission.id)
+        #expect(job.state == .failed && job.counts.done == 0)
+        #expect(worker.taken.count == 0)
+        #expect(job.lines?.bad == 4 && job.lines?.complete == true)
+    }
+
+    @Test func uploadsArePiecedTogetherOverTheWire() throws {
+        let broker = try TestBroker()
+        let worker = try worker(broker)
+        defer { worker.stop() }
+        let content = bytes(lines(0..<1_000))
+        let digest = try BlobDigest(checking: ContentDigest(of: content).text)
+        var received = 0
+        while received < content.count {
+            let end = min(received + 10_000, content.count)
+            let reply = try broker.client.get(
+                PutReply.self, .put,
+                PutRequest(digest: digest, bytesTotal: content.count, offset: received),
+                bodies: [Message.Body("piece", Array(content[received..<end]))])
+            #expect(reply.received == end && reply.complete == (end == content.count))
+            received = end
+        }
+        let submission = WireProtocol.Submission(
+            id: newJobID(), kind: try name("lines-kind"), spec: .object(JSONObject()),
+            inputs: [.init(name: try name("lines"), source: .blob(digest))])
+        _ = try broker.client.call(.submit, SubmitRequest(job: submission))
+        #expect(try broker.client.wait(for: submission.id).counts.done == 1_000)
+        var unknown = submission
+        unknown.id = newJobID()
+        unknown.inputs = [
+            .init(
+                name: try name("lines"),
+                source: .blob(try BlobDigest(checking: ContentDigest(of: bytes("?")).text)))
+        ]
+        let wanted = unknown
+        let error = #expect(throws: ErrorObject.self) {
+            try broker.client.get(SubmitReply.self, .submit, SubmitRequest(job: wanted))
+        }
+        #expect(error?.code == .unknownBlob)
     }
 }
