@@ -13,7 +13,8 @@ struct CommitBatch: Sendable {
 /// Makes batches durable in their order: first their result lines, then, in one transaction, the
 /// records that claim these lines. Runs beside the event loop.
 ///
-/// Once a batch has failed, all later ones fail until `reset`.
+/// Once a batch has failed, all later ones fail until `reset`; those given before it never reach the
+/// store after it.
 final class CommitPipeline: Sendable {
     private struct State {
         var files: SegmentFiles
@@ -23,6 +24,8 @@ final class CommitPipeline: Sendable {
     private let store: DurableJobStore
     private let queue: WorkQueue
     private let state: Mutex<State>
+    /// Grows with each `reset`: batches of an earlier one are void.
+    private let generation = Mutex<UInt64>(0)
     private let inbox: LoopInbox
 
     init(store: DurableJobStore, home: BrokerHome, inbox: LoopInbox) throws(SystemError) {
@@ -34,15 +37,24 @@ final class CommitPipeline: Sendable {
 
     /// Hands a batch over; `EventLoop.committed` tells how it went.
     func submit(_ batch: CommitBatch) {
+        let current = generation.withLock { $0 }
         queue.add { [self] in
-            if let reason = writeLines(batch.appends) {
+            if let reason = writeLines(batch.appends) ?? apply(batch, generation: current) {
                 inbox.post { $0.committed(batch.number, failure: reason) }
-                return
             }
+        }
+    }
+
+    /// Gives the store a batch, unless it is void; says why it did not.
+    private func apply(_ batch: CommitBatch, generation current: UInt64) -> String? {
+        // Under the lock, so that nothing of before a `reset` gets to the store after it.
+        generation.withLock { generation in
+            guard generation == current else { return "the queue was read again from the store" }
             store.apply(batch.mutations, commit: batch.number) { [inbox] number, error in
                 let reason = error.map(\.description)
                 inbox.post { $0.committed(number, failure: reason) }
             }
+            return nil
         }
     }
 
@@ -59,8 +71,9 @@ final class CommitPipeline: Sendable {
         }
     }
 
-    /// Takes batches again; the store has been reloaded.
+    /// Voids what is on its way and takes batches again; to be called before the store is reloaded.
     func reset(home: BrokerHome) {
+        generation.withLock { $0 += 1 }
         state.withLock { $0 = State(files: SegmentFiles(home: home)) }
     }
 

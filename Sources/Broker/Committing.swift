@@ -133,12 +133,13 @@ extension EventLoop {
     /// Makes the core from what is stored; at the start and after a failed commit.
     func reloadCore() {
         do {
-            let snapshot = try store.reload()
             pipeline.reset(home: home)
+            let snapshot = try store.reload()
             let core = Core(
                 restoring: snapshot, limits: configuration.limits,
                 random: SystemRandomNumberGenerator(), at: moment)
             self.core = core
+            coreGeneration += 1
             retryStoreAt = nil
             lastEvent = max(lastEvent, snapshot.nextEventNumber - 1)
             absorb(core.resume(at: moment))

@@ -35,6 +35,8 @@ final class EventLoop {
     var outgoing = OutgoingQueues()
     /// Nil while the store is unavailable.
     var core: Core?
+    /// Tells answers to an earlier core's questions from those to this one's.
+    var coreGeneration = 0
     /// When to try the store again.
     var retryStoreAt: MonotonicTime?
     var moment: Moment

@@ -57,9 +57,11 @@ extension EventLoop {
     }
 
     private func lookUp(_ lookup: Int64, _ ids: [JobID]) {
+        let generation = coreGeneration
         store.findJobs(ids) { [inbox] result in
             let found = result.map { FoundJobs(found: $0.found, pruned: $0.pruned) }
             inbox.post { loop in
+                guard loop.coreGeneration == generation else { return }
                 switch found {
                 case .success(let jobs):
                     loop.step(.jobsFound(lookup: lookup, found: jobs.found, pruned: jobs.pruned))
