@@ -98,7 +98,7 @@ extension EventLoop {
         case .hello:
             _ = try message.decode(ClientHello.self)
             return reply(request, welcome, verb: .welcome)
-        case .ping: return reply(request, ping)
+        case .ping: return replyNow(request, ping)
         case .put: return try put(message, request)
         default: break
         }

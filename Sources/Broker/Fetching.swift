@@ -50,7 +50,8 @@ extension EventLoop {
                     loop.log.error("FETCH: \(error)")
                     loop.fail(request, BlobStore.wireError(error))
                 case .success(let lines):
-                    loop.reply(
+                    // What the store told is on disk: no commit need be waited for.
+                    loop.replyNow(
                         request,
                         FetchReply(
                             count: lines.count, next: String(lines.next),

@@ -223,7 +223,7 @@ extension EventLoop {
                 objects.append(object)
                 next = event.number ?? next
             }
-            loop.reply(
+            loop.replyNow(
                 request,
                 EventsReply(
                     events: objects, next: String(next), oldest: String(max(0, page.oldest - 1))))

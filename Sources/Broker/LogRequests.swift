@@ -85,7 +85,7 @@ extension EventLoop {
         } then: { loop, piece in
             let first = after > piece.size ? 0 : after
             let next = first + piece.bytes.count
-            loop.reply(
+            loop.replyNow(
                 request, LogsReply(next: next, complete: !isOpen && next >= piece.size),
                 bodies: [Message.Body("log", piece.bytes)])
         }

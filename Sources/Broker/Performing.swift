@@ -117,10 +117,12 @@ extension EventLoop {
         replyNow(request, JobStatesReply(jobs: Array(items.prefix(600))))
     }
 
-    /// Answers after the commit: nothing has to be waited for any more.
-    func replyNow(_ request: PendingRequest, _ header: some Encodable) {
+    /// Answers at once: after the commit, or from what is committed already.
+    func replyNow(
+        _ request: PendingRequest, _ header: some Encodable, bodies: [Message.Body] = []
+    ) {
         do {
-            var message = try Message(.ok, header, requestID: request.requestID)
+            var message = try Message(.ok, header, requestID: request.requestID, bodies: bodies)
             message.hasDelimiter = request.hasDelimiter
             send(message, to: request.peer)
         } catch {
