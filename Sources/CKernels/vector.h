@@ -134,9 +134,9 @@ INLINE void store_as(void *data, int type, long at, vf v, long count) {
 
 #define LOG2_E 1.4426950408889634f
 
-// 2^x, about 1e-7 relative; below -126 it stays at 2^-126, above 127 at 2^127; NaN stays NaN.
-INLINE vf exp2_(vf x) {
-    x = at_most(at_least(x, -126.f), 127.f);
+// 2^x for x below 127, about 1e-7 relative; below -126 it stays at 2^-126; NaN stays NaN.
+INLINE vf exp2_of_negative(vf x) {
+    x = at_least(x, -126.f);
     vf shifted = x + splat(12582912.f); // 1.5 · 2^23: rounds to the nearest whole number
     vf whole = shifted - splat(12582912.f), f = x - whole;
     vf p = splat(1.535336188e-4f);
@@ -149,6 +149,8 @@ INLINE vf exp2_(vf x) {
     vu power = ((vu)shifted + 127) << 23; // low bits of `shifted` hold the whole number
     return p * (vf)power;
 }
+// The same for any x; above 127 it stays at 2^127.
+INLINE vf exp2_(vf x) { return exp2_of_negative(at_most(x, 127.f)); }
 INLINE vf exp_(vf x) { return exp2_(x * splat(LOG2_E)); }
 INLINE vf sigmoid(vf x) { return splat(1.f) / (splat(1.f) + exp2_(x * splat(-LOG2_E))); }
 INLINE vf tanh_(vf x) { return splat(1.f) - splat(2.f) / (splat(1.f) + exp2_(x * splat(2 * LOG2_E))); }

@@ -5,13 +5,14 @@
 
 enum { QUERY_ROWS = TILE_ROWS };
 
-// c[rows][columns] += a * panel; `columns` a multiple of 16, `step` elements of a panel line. Few rows take more columns
+// c[rows][columns] = a * panel (fresh) or += ; `columns` a multiple of 16, `step` elements of a panel line. Few rows take more columns
 // at a time, so that enough sums are under way.
 #define SUM_TILE(TYPE, VECTORS) \
     do { \
         enum { V = VECTORS }; \
         vf acc[R][4]; \
-        UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < V; j++) acc[i][j] = load(to + i * ldc + j * 16); \
+        if (fresh) UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < V; j++) acc[i][j] = splat(0); \
+        else UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < V; j++) acc[i][j] = load(to + i * ldc + j * 16); \
         mac(TYPE, acc, from, lda, lines, step, depth, R, V); \
         UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < V; j++) store(to + i * ldc + j * 16, acc[i][j]); \
     } while (0)
@@ -32,7 +33,7 @@ enum { QUERY_ROWS = TILE_ROWS };
         } \
     })
 
-static void add_product(int type, float *c, long ldc, const void *a, long lda, const void *panel, long step, long depth,
+static void add_product(bool fresh, int type, float *c, long ldc, const void *a, long lda, const void *panel, long step, long depth,
                         long rows, long columns) {
     const long pair = type == CK_BF16 ? 2 : 1, tiles = (rows + QUERY_ROWS - 1) / QUERY_ROWS;
     for (long t = 0; t < tiles; t++) {
@@ -64,9 +65,8 @@ INLINE long first_block(long position, long window) { return window > 0 && posit
 
 // Scores in base 2, after scale and cap.
 INLINE vf scores(vf s, float scale, float cap) {
-    s *= splat(scale);
-    if (cap > 0) s = splat(cap) * tanh_(s / splat(cap));
-    return s * splat(LOG2_E);
+    if (cap > 0) return splat(cap * LOG2_E) * tanh_(s * splat(scale) / splat(cap));
+    return s * splat(scale * LOG2_E);
 }
 
 // One query against one block: s[64] raw scores -> p[64] weights; the running maximum and sum, and the factor for
@@ -88,7 +88,7 @@ INLINE float soften(const query_tile *t, const float *s, void *p, long low, long
     float factor = *top == -INFINITY ? 0 : exp2_(splat(*top - reference))[0];
     vf total = splat(0);
     UNROLL for (int j = 0; j < 4; j++) {
-        vf e = exp2_(x[j] - splat(reference));
+        vf e = exp2_of_negative(x[j] - splat(reference));
         if (low > 0 || high < 63) e = choose((vi)(x[j] == splat(-INFINITY)), splat(0), e);
         x[j] = e;
         total += e;
@@ -117,14 +117,14 @@ static void attend_tile(const query_tile *t) {
     }
     for (long b = first; b <= t->position[0] / 64; b++) {
         const char *block = t->base + (t->pages ? t->pages[b] : b) * t->block_step;
-        memset(s, 0, sizeof(float) * (size_t)(t->rows * 64));
-        add_product(type, s, 64, q, d, block, 64 * pair, d, t->rows, 64);
+        add_product(true, type, s, 64, q, d, block, 64 * pair, d, t->rows, 64);
         for (int i = 0; i < t->rows; i++) {
             long low = t->window > 0 ? t->position[i] - t->window + 1 - b * 64 : 0, high = t->position[i] - b * 64;
             float factor = soften(t, s + i * 64, (char *)p + i * 64 * ck_size(work), low, high, &top[i], &sum[i]);
-            for (long c = 0; c < dp; c += 16) store(o + i * dp + c, load(o + i * dp + c) * splat(factor));
+            if (factor != 1)
+                for (long c = 0; c < dp; c += 16) store(o + i * dp + c, load(o + i * dp + c) * splat(factor));
         }
-        add_product(type, o, dp, p, 64, offset(block, type, 64 * d), dp * pair, 64, t->rows, dp);
+        add_product(false, type, o, dp, p, 64, offset(block, type, 64 * d), dp * pair, 64, t->rows, dp);
     }
     for (int i = 0; i < t->rows; i++) {
         vf share = splat(1.f / sum[i]);
@@ -312,15 +312,13 @@ static void span_attention(const void *arguments, int thread, int threads) {
 static void backward_scores(const ck_span_attention_args *a, const backward_scratch *z, long i, long j, long rows) {
     const int type = WORK(a->q.type);
     const long d = a->head_dim, pair = type == CK_BF16 ? 2 : 1, size = ck_size(type);
-    memset(z->s, 0, 4096 * 4);
-    memset(z->dp, 0, 4096 * 4);
-    add_product(type, z->s, 64, z->k_rows + j * 64 * d * size, d, z->q_head + i * 64 * d * size, 64 * pair, d, 64, 64);
-    add_product(type, z->dp, 64, z->v_rows + j * 64 * d * size, d, z->dout_head + i * 64 * d * size, 64 * pair, d, 64, 64);
+    add_product(true, type, z->s, 64, z->k_rows + j * 64 * d * size, d, z->q_head + i * 64 * d * size, 64 * pair, d, 64, 64);
+    add_product(true, type, z->dp, 64, z->v_rows + j * 64 * d * size, d, z->dout_head + i * 64 * d * size, 64 * pair, d, 64, 64);
     const bool masked = i == j || (i + 1) * 64 > rows || (a->window > 0 && (i + 1) * 64 - j * 64 > a->window);
     for (long r = 0; r < 64; r++)
         for (long c = 0; c < 64; c += 16) {
             vf s = scores(load(z->s + r * 64 + c), a->scale, a->soft_cap);
-            vf p = exp2_(s - load(z->log_sum + i * 64 + c));
+            vf p = exp2_of_negative(s - load(z->log_sum + i * 64 + c));
             if (masked) {
                 vi query = lanes() + (int32_t)(i * 64 + c);
                 const int32_t key = (int32_t)(j * 64 + r);
@@ -363,14 +361,16 @@ static void backward_head(const ck_span_attention_args *a, const backward_scratc
             z->total[b * 64 + i] = sum_of(s);
             z->log_sum[b * 64 + i] = a->log_sum[head * a->log_sum_stride + r + i] * LOG2_E;
         }
+        // Rows after the span's end count for nothing, but zero times what lies there might not be zero.
+        for (long i = n; i < 64; i++) z->total[b * 64 + i] = z->log_sum[b * 64 + i] = 0;
     }
     for (long j = 0; j < blocks; j++)
         for (long i = j; i < blocks; i++) {
             if (j < first_block(i * 64, a->window)) continue;
             backward_scores(a, z, i, j, rows);
-            add_product(type, z->dv + j * 64 * dp, dp, z->p, 64, z->dout_pairs + i * 64 * dp * size, dp * pair, 64, 64, dp);
-            add_product(type, z->dk + j * 64 * dp, dp, z->ds, 64, z->q_pairs + i * 64 * dp * size, dp * pair, 64, 64, dp);
-            add_product(type, z->dq + i * 64 * d, 64, z->k_columns + j * 64 * d * size, 64, type == CK_BF16 ? z->ds_pairs : z->ds,
+            add_product(false, type, z->dv + j * 64 * dp, dp, z->p, 64, z->dout_pairs + i * 64 * dp * size, dp * pair, 64, 64, dp);
+            add_product(false, type, z->dk + j * 64 * dp, dp, z->ds, 64, z->q_pairs + i * 64 * dp * size, dp * pair, 64, 64, dp);
+            add_product(false, type, z->dq + i * 64 * d, 64, z->k_columns + j * 64 * d * size, 64, type == CK_BF16 ? z->ds_pairs : z->ds,
                         64 * pair, 64, d, 64);
         }
     for (long r = 0; r < rows; r++) {
