@@ -118,6 +118,7 @@ func naiveAttention(
             }
             let (near, nearGradient) = type == .float32 ? (1e-5, 2e-5) : (1e-2, 2e-2)
             try eachCompute { compute in
+                try leaveNaNInScratch(compute)
                 let out = try Matrix(rows: m, columns: heads * d, type)
                 let logSum = try Matrix(rows: heads, columns: m)
                 try compute.spanAttention(
@@ -216,4 +217,15 @@ func naiveAttentionGradients(
         }
     }
     return gradients
+}
+
+/// A loss of numbers that are not: what an operation finds in scratch must not matter to it.
+func leaveNaNInScratch(_ compute: Compute) throws {
+    let hidden = try Matrix(rows: 120, columns: 700)
+    hidden.fill(.nan)
+    let head = try compute.pack(hidden, .float32)
+    let labels = [Int32](repeating: 1, count: 120)
+    let dHidden = try Matrix(rows: 120, columns: 700)
+    let losses = try Matrix.vector(120)
+    try compute.headLoss(hidden, head: head, labels: labels, losses: losses, dHidden: dHidden)
 }
