@@ -6,5 +6,8 @@ struct LoraWorker: ParsableCommand {
         commandName: "lora-worker",
         abstract:
             "Computes LoRA fine-tunes and inference for loraq; started by loraqd, or by hand as a tool.",
-        subcommands: [ServeCommand.self, VerifyCommand.self, MeasureCommand.self])
+        subcommands: [
+            ServeCommand.self, VerifyCommand.self, TokenizeSubcommand.self,
+            RenderSubcommand.self, MeasureCommand.self,
+        ])
 }

@@ -1,0 +1,90 @@
+import ArgumentParser
+import ChatTemplate
+import Foundation
+import JSONModel
+import LinuxSystem
+import ModelFiles
+import Tokenization
+
+/// Runs a text through a tokenizer, for debugging.
+struct TokenizeSubcommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "tokenize",
+        abstract: "Turns text into token ids and back.",
+        discussion: """
+            Reads standard input: a text, or with --jsonl one question per line: {"text", "add_special_tokens"} gives \
+            {"ids"}; {"ids", "skip_special_tokens"} gives {"text"}; {"ids", "stream": true} gives {"pieces"}.
+            """)
+
+    @Option(help: "A tokenizer.json, a model folder, or a GGUF file.")
+    var tokenizer: String
+
+    @Flag(help: "One JSON question per line in, one answer per line out.")
+    var jsonl = false
+
+    func run() throws {
+        let command = TokenizeCommand(tokenizer: try Self.load(tokenizer))
+        if jsonl {
+            LineAnswers.run(command.answer)
+        } else {
+            let text = String(
+                decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
+            let question: JSONValue = ["text": .string(text)]
+            LineAnswers.write(command.answer(question.serialized()))
+        }
+    }
+
+    private static func load(_ path: String) throws -> Tokenizer {
+        if !FilePath.isDirectory(path), path.hasSuffix(".gguf") {
+            guard let data = try GGUFTokenizerData(file: GGUFFile(path: path)) else {
+                throw ValidationError("\(path) holds no tokenizer")
+            }
+            return try Tokenizer(gguf: data)
+        }
+        return try Tokenizer(contentsOf: path)
+    }
+}
+
+/// Renders conversations with a chat template, for debugging.
+struct RenderSubcommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "render",
+        abstract: "Renders conversations with a chat template.",
+        discussion: """
+            Reads one JSON object per line: {"messages", "tools", "add_generation_prompt", "special_tokens", "now", …}, or \
+            {"template", "context"} for a template of its own. Answers {"text", "generation"?} or {"error": {"type", "message"}}.
+            """)
+
+    @Option(help: "A template file, or a model folder.")
+    var template: String?
+
+    @Flag(help: "One JSON question per line in, one answer per line out (always so).")
+    var jsonl = false
+
+    func run() throws {
+        let source: String? = try template.flatMap { path in
+            guard FilePath.isDirectory(path) else {
+                return String(decoding: try FilePath.read(path, limit: 16 << 20), as: UTF8.self)
+            }
+            let settingsPath = path + "/" + PreparedFileName.tokenizerConfig
+            let settings =
+                FilePath.exists(settingsPath)
+                ? try JSONValue.parse(FilePath.read(settingsPath, limit: 16 << 20)) : nil
+            return try ChatTemplateFile.read(folder: path, tokenizerConfig: settings)
+        }
+        let parsed = try source.map { try ConversationTemplate(source: $0) }
+        LineAnswers.run(RenderCommand(template: parsed).answer)
+    }
+}
+
+/// One line in, one line out.
+private enum LineAnswers {
+    static func run(_ answer: ([UInt8]) -> [UInt8]) {
+        while let line = readLine(strippingNewline: true) {
+            if line.isEmpty { continue }
+            write(answer(Array(line.utf8)))
+        }
+    }
+
+    static func write(_ bytes: [UInt8]) { FileHandle.standardOutput.write(Data(bytes + [10])) }
+}
