@@ -7,7 +7,7 @@ BIN = .build/release
 PYTHON = .venv/bin/python
 PACKAGES = libzmq3-dev libopenblas-dev libpcre2-dev libsqlite3-dev python3-venv
 
-.PHONY: build demo demo-smollm2 test test-swift test-python lint format bench install uninstall clean system-packages
+.PHONY: simulate build demo demo-smollm2 test test-swift test-python lint format bench install uninstall clean system-packages
 
 build: system-packages
 	swift build $(SWIFT_BUILD_FLAGS)
@@ -26,6 +26,11 @@ test-swift: system-packages
 
 test-python: build .venv/stamp
 	LORAQ_BIN=$(CURDIR)/$(BIN) $(PYTHON) -m pytest -q Tests/python clients/python/tests
+
+# SEEDS=n: the first n histories of the broker's core; SEEDS=a..b: those (a failed one says how to replay it).
+SEEDS ?= 2000
+simulate: system-packages
+	LORAQ_SIM_SEEDS=$(SEEDS) swift test $(SWIFT_BUILD_FLAGS) --filter BrokerCoreTests.SimulationTests
 
 lint: .venv/stamp
 	swift format lint --strict --recursive Sources Tests Package.swift

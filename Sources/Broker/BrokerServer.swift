@@ -136,7 +136,7 @@ extension EventLoop {
             catalog = PluginCatalog(searching: [home.workers] + configuration.workerFolders)
         }
         supervisor.begin(catalog, adopting: records + strays, now: now)
-        step(.plugins(supervisor.descriptions))
+        step(.plugins(pluginDescriptions))
         step(.brokerStarted(version: BrokerVersion.current))
         takeSupervisorNews()
         removeOrphans()

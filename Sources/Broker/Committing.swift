@@ -143,7 +143,7 @@ extension EventLoop {
             retryStoreAt = nil
             lastEvent = max(lastEvent, snapshot.nextEventNumber - 1)
             absorb(core.resume(at: moment))
-            step(.plugins(supervisor.descriptions))
+            step(.plugins(pluginDescriptions))
         } catch {
             log.error("the store cannot be read: \(error)")
             retryStoreAt = now + .seconds(1)

@@ -114,6 +114,7 @@ extension EventLoop {
         case .retry: try retry(message, request)
         case .explain: try explain(message, request)
         case .fetch: try fetch(message, request)
+        case .verify: try verify(message, request)
         case .events: try listEvents(message, request)
         case .artifacts: try listArtifacts(message, request)
         case .get: try get(message, request)

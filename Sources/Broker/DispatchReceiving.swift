@@ -63,15 +63,33 @@ extension EventLoop {
             throw ErrorObject(
                 .conflict, .user, "another process runs as \(header.instance) already")
         }
+        noteUnlisted(header)
         helloRequests[peer] = message.requestID
         supervisor.isReady(instance: header.instance, pid: pid, startTicks: ticks)
-        step(
-            .workerHello(
-                WorkerHello(
-                    peer: peer, instance: header.instance, plugin: header.plugin.text,
-                    pluginVersion: header.pluginVersion, pid: pid, startTicks: ticks,
-                    kinds: header.kinds.map(\.text), numerics: header.numerics,
-                    holding: header.holding.map { AttemptKey($0.reference) })))
+        var hello = WorkerHello(
+            peer: peer, instance: header.instance, plugin: header.plugin.text,
+            pluginVersion: header.pluginVersion, pid: pid, startTicks: ticks,
+            kinds: header.kinds.map(\.text), numerics: header.numerics,
+            holding: header.holding.map { AttemptKey($0.reference) })
+        for held in header.holding {
+            hello.holdingClasses[AttemptKey(held.reference)] = held.class?.text
+        }
+        step(.workerHello(hello))
+    }
+
+    /// A worker that somebody started by hand, of no configured plugin: each of its kinds is a class of its own.
+    private func noteUnlisted(_ header: Wire.WorkerHello) {
+        let name = header.plugin.text
+        guard supervisor.catalog[name] == nil, unlistedPlugins.count < 1_000 else { return }
+        unlistedPlugins[name] = PluginDescription(
+            name: name,
+            kinds: header.kinds.map { PluginKind(name: $0.text, resourceClass: $0.text) },
+            instances: 0)
+    }
+
+    var pluginDescriptions: [PluginDescription] {
+        supervisor.descriptions
+            + unlistedPlugins.values.sorted { $0.name < $1.name }
     }
 
     private func beat(_ message: Message, _ peer: PeerID) throws {

@@ -59,6 +59,8 @@ final class EventLoop {
     /// By peer: the request id of its HELLO, which the WELCOME echoes.
     var helloRequests: [PeerID: String] = [:]
     var lastEvent: Int64 = 0
+    /// Plugins of no manifest, as their workers named them in this broker run: a core that is made anew knows them.
+    var unlistedPlugins: [String: PluginDescription] = [:]
     var subscriptions = 0
     var splits: [JobID: SplitControl] = [:]
     /// What is read again when it is asked for and not here.
@@ -143,7 +145,8 @@ final class EventLoop {
         return Supervisor.Settings(
             home: home, programDirectory: configuration.programDirectory,
             environment: environment, searchPath: searchPath,
-            usableCPUs: HostResources.usableCPUs(),
+            nodes: HostResources.numaNodes(), memoryBytes: HostResources.memoryBytes(),
+            outOfMemoryKills: { HostResources.outOfMemoryKills() },
             stopGrace: .seconds(configuration.stopGraceSeconds))
     }
 

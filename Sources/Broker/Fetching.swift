@@ -55,7 +55,8 @@ extension EventLoop {
                         request,
                         FetchReply(
                             count: lines.count, next: String(lines.next),
-                            complete: lines.isComplete),
+                            complete: lines.isComplete
+                                && loop.core?.awaitsPartials(of: question.job) != true),
                         bodies: [Message.Body("lines", lines.bytes)])
                 }
             }

@@ -65,7 +65,8 @@ extension EventLoop {
         var ready: [AttemptResult] = []
         for wire in header.results {
             let key = AttemptKey(wire.reference)
-            guard core?.accepts(key) == true else {
+            let isPartial = wire.outcome == .cancelled && core?.acceptsPartial(key) == true
+            guard isPartial || core?.accepts(key) == true else {
                 // The core says stale to it.
                 ready.append(AttemptResult(session: session, key: key, outcome: .cancelled))
                 continue
@@ -74,7 +75,7 @@ extension EventLoop {
                 session: session, key: key, outcome: Self.outcome(of: wire))
             result.usage = (wire.usage ?? [:]).filter(\.value.isFinite)
             result.metrics = (wire.metrics ?? [:]).filter(\.value.isFinite)
-            let body = self.body(of: wire, message, &result)
+            let body = self.body(of: wire, message, &result, isPartial: isPartial)
             if case .ok = result.outcome, let artifacts = wire.artifacts, !artifacts.isEmpty {
                 install(artifacts, result, body)
             } else {
@@ -99,9 +100,10 @@ extension EventLoop {
 
     /// The line to be kept; an unusable one turns the result into an error.
     private func body(
-        of wire: TaskResult, _ message: Message, _ result: inout AttemptResult
+        of wire: TaskResult, _ message: Message, _ result: inout AttemptResult, isPartial: Bool
     ) -> [UInt8]? {
         switch result.outcome {
+        case .cancelled where isPartial: break
         case .preempted, .cancelled: return nil
         // It will be tried again; what it says now is not its result.
         case .error(let error) where error.errorClass == .retryable: return nil

@@ -219,7 +219,7 @@ extension EventLoop {
         for plugin in supervisor.catalog.plugins {
             kinds.formUnion(plugin.manifest.kinds.map(\.name.text))
         }
-        for worker in core?.workers() ?? [] { kinds.formUnion(worker.kinds) }
+        for plugin in unlistedPlugins.values { kinds.formUnion(plugin.kinds.map(\.name)) }
         return kinds
     }
 

@@ -16,7 +16,11 @@ final class Supervisor {
         /// What every worker is started with, beside its own variables.
         var environment: [String: String]
         var searchPath: String
-        var usableCPUs: [Int]
+        /// Usable cores by NUMA node; workers get them in this order.
+        var nodes: [[Int]]
+        var memoryBytes: Int?
+        /// Processes that the kernel has killed for want of memory so far.
+        var outOfMemoryKills: @Sendable () -> Int? = { nil }
         var firstBackoff: Duration = .milliseconds(500)
         var maximumBackoff: Duration = .seconds(60)
         /// A worker that lived so long begins again with the first backoff.
@@ -25,6 +29,8 @@ final class Supervisor {
         var stopGrace: Duration = .seconds(10)
         var evidenceBytes = 4_096
     }
+
+    private var usableCPUs: [Int] { settings.nodes.flatMap { $0 } }
 
     enum News {
         case started(ProcessRecord)
@@ -79,6 +85,10 @@ final class Supervisor {
     private(set) var instances: [String: Int] = [:]
     private var share = CoreShare([], over: [])
     private var isStopping = false
+    /// What `outOfMemoryKills` said when a process last ended.
+    private var knownKills: Int?
+    /// Instances that were sent SIGKILL from here.
+    private var killed: Set<String> = []
     /// Processes that are watched but not supervised: workers that somebody started by hand.
     private var strangers: [Int32: String] = [:]
     private let settings: Settings
@@ -105,7 +115,12 @@ final class Supervisor {
     func begin(_ catalog: PluginCatalog, adopting records: [ProcessRecord], now: MonotonicTime) {
         self.catalog = catalog
         for fault in catalog.faults { log.warning("plugin skipped: \(fault.message)") }
-        for plugin in catalog.plugins { instances[plugin.name] = plugin.manifest.instances ?? 1 }
+        knownKills = settings.outOfMemoryKills()
+        let standard = InstanceCount(nodes: settings.nodes, memoryBytes: settings.memoryBytes)
+        for plugin in catalog.plugins {
+            instances[plugin.name] =
+                plugin.manifest.instances ?? standard.standard(for: plugin.manifest)
+        }
         for plugin in catalog.plugins { makeSlots(of: plugin) }
         shareCores()
         for record in records { adopt(record, now: now) }
@@ -125,7 +140,7 @@ final class Supervisor {
         let wishes = slots.filter(\.value.isWanted).sorted { $0.key < $1.key }.map {
             CoreShare.Wish(instance: $0.key, threads: $0.value.plugin.manifest.threads)
         }
-        share = CoreShare(wishes, over: settings.usableCPUs)
+        share = CoreShare(wishes, over: usableCPUs)
     }
 
     private func adopt(_ record: ProcessRecord, now: MonotonicTime) {
@@ -173,7 +188,7 @@ final class Supervisor {
         let logPath = settings.home.workerLog(instance)
         WorkerLog.rotate(logPath, maximumBytes: WorkerLog.maximumBytes / 4)
         slot.logStart = (try? FilePath.size(of: logPath)) ?? 0
-        slot.cpus = share.cpus[instance] ?? settings.usableCPUs
+        slot.cpus = share.cpus[instance] ?? usableCPUs
         do {
             let pid = try spawn(instance, slot, logPath)
             guard let ticks = HostResources.startTicks(pid: Int(pid)) else {
@@ -281,6 +296,7 @@ final class Supervisor {
             case .signaled(let signal): exit.status = .signaled(signal)
             }
         }
+        exit.isOutOfMemory = isOutOfMemory(exit, wasKilled: killed.remove(instance) != nil)
         exit.lastLog = WorkerLog.tail(
             settings.home.workerLog(instance), from: slot.logStart, limit: settings.evidenceBytes)
         if case .stopping = slot.phase { exit.isExpected = true }
@@ -306,11 +322,23 @@ final class Supervisor {
         report(exit)
     }
 
+    /// SIGKILL from nobody here, and the kernel has killed something for want of memory since it was last asked.
+    private func isOutOfMemory(_ exit: ProcessExit, wasKilled: Bool) -> Bool {
+        let kills = settings.outOfMemoryKills()
+        defer { knownKills = kills ?? knownKills }
+        guard exit.status == .signaled(SIGKILL), !wasKilled, let kills, let knownKills else {
+            return false
+        }
+        return kills > knownKills
+    }
+
     private func report(_ exit: ProcessExit) { news.append(.exited(exit)) }
 
     static func describe(_ exit: ProcessExit) -> String {
         switch exit.status {
         case .exited(let code): "exited with status \(code)"
+        case .signaled(let signal) where exit.isOutOfMemory:
+            "killed by signal \(signal): the kernel ran out of memory"
         case .signaled(let signal): "killed by signal \(signal) (\(signalName(signal)))"
         case .unknown: "ended; its exit status is not known, since another broker had started it"
         }
@@ -365,6 +393,7 @@ final class Supervisor {
     /// Ends a worker's whole process group at once; it is started again if it is wanted.
     func kill(_ instance: String) {
         guard let process = slots[instance]?.process else { return }
+        killed.insert(instance)
         ProcessSpawner.signal(group: process.pid, SIGKILL)
         // A process that left its group, or an adopted one of another leader.
         if ProcessSpawner.isAlive(pid: process.pid, startTicks: process.startTicks) {

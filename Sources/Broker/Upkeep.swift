@@ -56,8 +56,9 @@ extension EventLoop {
         let tombstones = moment.wall - Int64(configuration.retentionDays) * 2 * day
         store.prunableJobs(endedBefore: horizon, limit: 1_000) { [inbox] result in
             inbox.post { loop in
-                guard case .success(let ids) = result, !ids.isEmpty else { return }
-                loop.step(.prune(ids, tombstonesBefore: tombstones))
+                guard case .success(let ended) = result, !ended.isEmpty else { return }
+                let ids = ended.map(\.id)
+                loop.step(.prune(ended, tombstonesBefore: tombstones))
                 loop.batch.deferred.append(
                     .run { loop, isDurable in
                         if isDurable { for id in ids { loop.removeRun(id) } }

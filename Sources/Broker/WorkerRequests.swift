@@ -96,7 +96,7 @@ extension EventLoop {
                 .unknownWorker, .user, "there is no plugin \(header.plugin)",
                 hint: names.isEmpty ? "no plugin was found" : "there are: \(names)")
         }
-        step(.plugins(supervisor.descriptions))
+        step(.plugins(pluginDescriptions))
         for instance in draining { drainWorker(instance) }
         takeSupervisorNews()
         reply(request, ScaleReply(plugin: header.plugin, instances: header.instances))

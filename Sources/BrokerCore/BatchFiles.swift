@@ -116,7 +116,8 @@ extension Core {
         guard room > 0 else { return }
         let request = LineRequest(
             job: job.id, jobSequence: job.sequence, blob: blob, generation: job.status.generation,
-            scope: job.status.retryScope ?? .all, from: job.nextLine, limit: room, total: total)
+            scope: job.status.retryScope ?? .all, since: job.status.wholeGeneration,
+            from: job.nextLine, limit: room, total: total)
         job.pendingRequest = request
         act(.loadLines(request))
     }
@@ -131,6 +132,7 @@ extension Core {
             guard line.index > previous, line.index < job.nextLine, line.index < request.total
             else { continue }
             previous = line.index
+            if plantedFault == .forgetsLine, line.index == job.nextLine - 1 { continue }
             guard job.tasks[line.index] == nil, !job.endedWhileLoading.contains(line.index)
             else { continue }
             addLine(job, line)

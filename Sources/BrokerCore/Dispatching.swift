@@ -14,9 +14,7 @@ extension Core {
                 if queue.priority != other.queue.priority {
                     return queue.priority > other.queue.priority
                 }
-                if queue.tenant.counter != other.queue.tenant.counter {
-                    return queue.tenant.counter < other.queue.tenant.counter
-                }
+                return queue.precedes(job, other.queue, other.job)
             }
             return job.sequence < other.job.sequence
         }
@@ -72,6 +70,7 @@ extension Core {
         guard suits(worker, lane), let resourceClass = worker.classes[lane.key.kind] else {
             return false
         }
+        if plantedFault == .ignoresCredit { return worker.held.count < 20 }
         return worker.available(resourceClass) > 0 && worker.held.count < limits.heldPerWorker
     }
 
@@ -111,6 +110,9 @@ extension Core {
             chosen.place < job.returned.count
             ? job.returned.remove(at: chosen.place)
             : job.fresh.remove(at: chosen.place - job.returned.count)
+        if candidate.lane.key.isLines {
+            candidate.queue.tenant.servesBulkNext = !candidate.queue.isBulk
+        }
         classDispatches[candidate.resourceClass, default: 0] += 1
         return task
     }
@@ -146,7 +148,7 @@ extension Core {
     func assign(_ task: LiveTask, to worker: LiveWorker, _ resourceClass: String) {
         let job = task.job
         let lease = newToken()
-        task.attempt += 1
+        if plantedFault != .reusesAttemptNumber || task.attempt == 0 { task.attempt += 1 }
         task.state = .leased
         task.lease = lease
         task.worker = worker
@@ -282,9 +284,13 @@ extension Core {
                 pickWorker(for: lane) == nil
             else { continue }
             let running = workerList.lazy
-                .filter { $0.classes[lane.key.kind] != nil && $0.isOpen }
-                .flatMap(\.held.values)
-                .filter { !$0.job.isLines && $0.job.submission.kind == lane.key.kind }
+                .filter { self.suits($0, lane) && $0.isOpen }
+                .flatMap { worker in
+                    let wanted = worker.classes[lane.key.kind]
+                    return worker.held.values.filter {
+                        !$0.job.isLines && worker.classes[$0.job.submission.kind] == wanted
+                    }
+                }
             if running.contains(where: \.isPreemptRequested) { continue }
             let weakest = running.min {
                 ($0.job.submission.priority, -$0.job.sequence)

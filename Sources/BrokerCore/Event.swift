@@ -16,7 +16,7 @@ public enum Event: Sendable {
     case drain(worker: String?, request: RequestID)
     /// Ended jobs past their retention; those that are still needed stay.
     /// Tombstones of jobs with ids older than `tombstonesBefore` (milliseconds since 1970) are forgotten; such ids are `GONE` for good.
-    case prune([JobID], tombstonesBefore: Int64)
+    case prune([EndedJob], tombstonesBefore: Int64)
 
     // MARK: Batch files
 
@@ -100,6 +100,8 @@ public struct LineRequest: Sendable, Equatable, Hashable {
     public var blob: Digest
     public var generation: Int
     public var scope: RetryScope
+    /// With `.failed`: lines that succeeded in this generation or a later one are not run again.
+    public var since: Int
     public var from: Int
     public var limit: Int
     /// Lines of the whole file.
@@ -107,13 +109,14 @@ public struct LineRequest: Sendable, Equatable, Hashable {
 
     public init(
         job: JobID, jobSequence: Int64, blob: Digest, generation: Int, scope: RetryScope,
-        from: Int, limit: Int, total: Int
+        since: Int = 1, from: Int, limit: Int, total: Int
     ) {
         self.job = job
         self.jobSequence = jobSequence
         self.blob = blob
         self.generation = generation
         self.scope = scope
+        self.since = since
         self.from = from
         self.limit = limit
         self.total = total
@@ -141,5 +144,16 @@ public struct LoadedLine: Sendable, Equatable {
         self.references = references
         self.cost = cost
         self.previousAttempts = previousAttempts
+    }
+}
+
+/// A job that has ended, and how: the core may not have it in memory any more.
+public struct EndedJob: Sendable, Equatable {
+    public var id: JobID
+    public var state: JobState
+
+    public init(id: JobID, state: JobState) {
+        self.id = id
+        self.state = state
     }
 }

@@ -109,26 +109,84 @@ extension Core {
         if !job.hasReady, job.pendingRequest != nil {
             return set("LOADING", "its next lines are being read", [:])
         }
-        let ahead = queue.position(job.sequence)
-        let first = ahead > 0 ? queue.jobs[0] : nil
+        let ahead = ahead(of: job, in: queue, able)
         var details: [String: DetailValue] = [
-            "ahead": .integer(Int64(ahead)), "workers": .list(able.map(\.instance)),
+            "ahead": .integer(Int64(ahead.higher + ahead.before)),
+            "ahead_by_priority": .integer(Int64(ahead.higher)),
+            "ahead_by_age": .integer(Int64(ahead.before)),
+            "workers": .list(able.map(\.instance)),
         ]
-        if let first {
+        if let first = ahead.first {
             details["behind"] = .text(first.id.text)
+            var parts: [String] = []
+            if ahead.higher > 0 { parts.append("\(ahead.higher) of higher priority") }
+            if ahead.before > 0 { parts.append("\(ahead.before) before it in its own queue") }
             return set(
                 "QUEUED_BEHIND",
-                "\(ahead) jobs of its tenant and priority are ahead, the first is \(first.id)",
-                details)
+                "jobs ahead: \(parts.joined(separator: ", ")); the first is \(first.id)", details)
         }
         if able.contains(where: { $0.isReserved || $0.isAlone }), !able.contains(where: \.isOpen) {
             return set(
                 "WORKER_RESERVED", "its workers are kept for tasks that must run alone", details)
         }
+        let holders = holders(of: lane, able)
+        details["running"] = .list(holders.prefix(8).map(\.id.text))
+        let what = holders.first.map { first in
+            holders.count == 1
+                ? ": job \(first.id) has it"
+                : ": job \(first.id) and \(holders.count - 1) more have it"
+        }
         set(
             "NO_CREDIT",
-            "\(able.count) worker\(able.count == 1 ? " does" : "s do") this kind, and none has room now",
+            "it is the next; \(able.count) worker\(able.count == 1 ? " does" : "s do") this kind, and none has room now\(what ?? "")",
             details)
+    }
+
+    /// Jobs that are served before this one: those of higher priority that want the same room, and those before it in its
+    /// own queue. Other tenants of its priority share with it and are not ahead.
+    private func ahead(of job: LiveJob, in queue: ReadyQueue, _ able: [LiveWorker]) -> (
+        higher: Int, before: Int, first: LiveJob?
+    ) {
+        var higher = 0
+        var first: (priority: Int, job: LiveJob)?
+        for lane in lanes.values where sharesRoom(lane, queue.lane, able) {
+            for level in lane.levels where level.priority > queue.priority {
+                for other in level.queues.values {
+                    higher += other.jobs.count
+                    guard let head = other.jobs.first else { continue }
+                    if let found = first,
+                        (found.priority, -found.job.sequence) >= (level.priority, -head.sequence)
+                    {
+                        continue
+                    }
+                    first = (level.priority, head)
+                }
+            }
+        }
+        let before = queue.position(job.sequence)
+        return (higher, before, first?.job ?? (before > 0 ? queue.jobs[0] : nil))
+    }
+
+    /// Whether some worker would take tasks of both lanes on the same credit.
+    private func sharesRoom(_ lane: Lane, _ other: Lane, _ able: [LiveWorker]) -> Bool {
+        able.contains { worker in
+            worker.classes[lane.key.kind] != nil
+                && worker.classes[lane.key.kind] == worker.classes[other.key.kind]
+                && (lane.key.numerics == nil || lane.key.numerics == worker.hello.numerics)
+        }
+    }
+
+    /// The jobs that have the room that this lane wants, oldest first.
+    private func holders(of lane: Lane, _ able: [LiveWorker]) -> [LiveJob] {
+        var found: [JobID: LiveJob] = [:]
+        for worker in able {
+            let wanted = worker.classes[lane.key.kind]
+            for task in worker.held.values
+            where worker.classes[task.job.submission.kind] == wanted {
+                found[task.job.id] = task.job
+            }
+        }
+        return found.values.sorted { $0.sequence < $1.sequence }
     }
 
     private func explainNoWorker(_ job: LiveJob, _ set: ReasonSetter) {

@@ -8,7 +8,7 @@ extension Core {
         if let total = counts.total, counts.open == 0, total > 0 || job.isActivated {
             return completeJob(job)
         }
-        if job.isRunnable, !job.isActivated {
+        if mayRun(job), !job.isActivated {
             activate(job)
             guard !job.status.state.isFinal else { return }
         }
@@ -31,6 +31,7 @@ extension Core {
         if job.status.isHeld { return .held }
         if job.status.counts.total == nil { return .splitting }
         if job.openDependencies > 0 { return .waiting }
+        if plantedFault == .illegalTransition, job.status.counts.done > 2 { return .waiting }
         if job.status.counts.leased > 0 { return .running }
         return job.isLines && job.status.counts.ended > 0 && job.status.startedAt != nil
             ? .running : .queued
@@ -54,7 +55,16 @@ extension Core {
         markDirty(job)
     }
 
+    /// Tells the state that a new job, or a new generation, begins in; then lets it go on.
+    func announce(_ job: LiveJob) {
+        let state = currentState(job)
+        if state != job.status.state { changeState(job, state) }
+        publishState(job)
+        settle(job)
+    }
+
     func publishState(_ job: LiveJob) {
+        if plantedFault == .forgetsEndEvent, job.status.state.isFinal { return }
         publish("job.\(job.status.state.rawValue)") {
             $0.job = job.id
             $0.jobSequence = job.sequence
@@ -117,6 +127,9 @@ extension Core {
     /// Ends a job in whatever state its tasks are: those that have not ended are cancelled, workers told so.
     func endJob(_ job: LiveJob, _ state: JobState, _ error: BrokerError?) {
         guard !job.status.state.isFinal else { return }
+        if plantedFault == .dispatchesCancelled, state == .cancelled {
+            return changeState(job, state)
+        }
         dequeue(job)
         for index in job.tasks.keys.sorted() {
             if let task = job.tasks[index] {
@@ -157,7 +170,11 @@ extension Core {
             if let lease = task.lease, let worker = task.worker {
                 let key = AttemptKey(task: task.id, attempt: task.attempt, lease: lease)
                 act(.cancelAttempts(worker.peer, [key], reason: reason))
-                worker.revoked[key] = (task.counter, time)
+                let partial = PartialResult(
+                    job: task.job, generation: task.job.status.generation, customID: task.customID,
+                    lineNumber: task.location?.number)
+                worker.revoked[key] = RevokedAttempt(
+                    counter: task.counter, at: time, partial: partial)
             }
             recordAttempt(task, outcome: "cancelled")
             detach(task)

@@ -181,6 +181,8 @@ public struct JobStatus: Sendable, Equatable {
     public var generation = 1
     /// What the newest retry runs again; nil in generation 1.
     public var retryScope: RetryScope?
+    /// The generation that last began with everything: what succeeded in an earlier one does not count as done.
+    public var wholeGeneration = 1
     /// Every line below this one has been given to a worker or has ended, in this generation.
     public var firstOpenLine = 0
     /// Lines that cannot be run in any generation, found when the file was split.

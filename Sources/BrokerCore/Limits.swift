@@ -59,8 +59,12 @@ public struct Limits: Sendable, Equatable {
     public var maximumSkips = 64
     /// One dispatch of this many goes to the oldest job, whatever its priority: it bounds every wait.
     public var oldestFirstEvery = 16
-    /// A waiting job of one task whose priority exceeds a running one's by this much preempts it. Nil: never.
-    public var preemptionGap: Int?
+    /// Batches of more lines are bulk: of one tenant's lines at one priority every other one is of a small batch, as long
+    /// as both wait.
+    public var bulkLines = 1_000
+    /// A waiting job of one task whose priority exceeds a running one's of the same resource class by this much preempts
+    /// it: the running one gives way at its next checkpoint, free, and goes on later. Nil: never.
+    public var preemptionGap: Int? = 50
     /// Bytes that jobs with a stated memory need may use together; nil: no bound.
     public var memoryBudget: Int?
     public var workers = 1_024

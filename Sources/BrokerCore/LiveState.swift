@@ -135,6 +135,8 @@ final class LiveJob {
     var id: JobID { submission.id }
     var isLines: Bool { submission.shape.isLines }
     var hasReady: Bool { !returned.isEmpty || !fresh.isEmpty }
+    /// Nothing of it is still to be split.
+    var isSplit: Bool { status.counts.total != nil }
     /// Split (where it must be), not held, and everything that it comes after is there.
     var isRunnable: Bool {
         !status.state.isFinal && !status.isHeld && openDependencies == 0
@@ -152,6 +154,23 @@ final class LiveJob {
         record.bindings = bindings
         return record
     }
+}
+
+/// An attempt that its worker must give up.
+struct RevokedAttempt {
+    /// The worker's progress on it, and when that last changed.
+    var counter: Int64
+    var at: Int64
+    /// Of a cancelled task: what it had produced may still come, and is kept.
+    var partial: PartialResult?
+}
+
+/// The place of what a cancelled task had produced.
+struct PartialResult {
+    let job: LiveJob
+    let generation: Int
+    let customID: String?
+    let lineNumber: Int64?
 }
 
 /// A connected worker.
@@ -180,8 +199,8 @@ final class LiveWorker {
     var killReason: String?
     /// When anything last moved, per resource class.
     var classMovedAt: [String: Int64] = [:]
-    /// Attempts that it must give up: its progress on them, and when that last changed.
-    var revoked: [AttemptKey: (counter: Int64, at: Int64)] = [:]
+    /// Attempts that it must give up, until it does not name them any more.
+    var revoked: [AttemptKey: RevokedAttempt] = [:]
 
     init(hello: WorkerHello, session: Token, classes: [String: String], at time: Int64) {
         self.hello = hello
@@ -210,14 +229,27 @@ final class ReadyQueue {
     unowned let lane: Lane
     let priority: Int
     let tenant: Tenant
+    /// Of batches of more than `Limits.bulkLines` lines; they and the small ones take turns.
+    let isBulk: Bool
     var jobs: Deque<LiveJob> = []
     /// Windows may have to be filled.
     var isDirty = false
 
-    init(lane: Lane, priority: Int, tenant: Tenant) {
+    init(lane: Lane, priority: Int, tenant: Tenant, isBulk: Bool) {
         self.lane = lane
         self.priority = priority
         self.tenant = tenant
+        self.isBulk = isBulk
+    }
+
+    /// 0 while it is this queue's turn among its tenant's, else 1.
+    var turn: Int { lane.key.isLines && isBulk != tenant.servesBulkNext ? 1 : 0 }
+
+    /// What is served first at one priority: the tenant that had least, of its jobs those whose turn it is, the oldest.
+    func precedes(_ job: LiveJob, _ other: ReadyQueue, _ otherJob: LiveJob) -> Bool {
+        if tenant.counter != other.tenant.counter { return tenant.counter < other.tenant.counter }
+        if turn != other.turn { return turn < other.turn }
+        return job.sequence < otherJob.sequence
     }
 
     /// Position of the job, or where it belongs.
@@ -239,14 +271,21 @@ final class Tenant {
     var counter = 0.0
     var queuedJobs = 0
     var unfinishedJobs = 0
+    /// The last line given out was of a small batch, so the next one is of a bulk one, if there is any.
+    var servesBulkNext = false
 
     init(name: String) { self.name = name }
 }
 
-/// The queues of one priority, by tenant.
+struct QueueKey: Hashable {
+    let tenant: String
+    let isBulk: Bool
+}
+
+/// The queues of one priority.
 final class Level {
     let priority: Int
-    var queues: [String: ReadyQueue] = [:]
+    var queues: [QueueKey: ReadyQueue] = [:]
 
     init(priority: Int) { self.priority = priority }
 }

@@ -5,6 +5,15 @@ extension Core {
             numerics: job.status.allowsAnyNumerics ? nil : job.status.numerics)
     }
 
+    /// Nothing but a free worker is missing.
+    func mayRun(_ job: LiveJob) -> Bool {
+        switch plantedFault {
+        case .runsHeldJob?: !job.status.state.isFinal && job.openDependencies == 0 && job.isSplit
+        case .ignoresDependencies?: !job.status.state.isFinal && !job.status.isHeld && job.isSplit
+        default: job.isRunnable
+        }
+    }
+
     func lane(of job: LiveJob) -> Lane {
         let key = laneKey(of: job)
         if let lane = lanes[key] { return lane }
@@ -16,7 +25,7 @@ extension Core {
     /// Puts the job where it belongs: into its lane's queue while it has work to give out or to load, else nowhere.
     func requeue(_ job: LiveJob) {
         let hasWork = job.hasReady || (job.isLines && !job.isExhausted)
-        guard job.isRunnable, hasWork else { return dequeue(job) }
+        guard mayRun(job), hasWork else { return dequeue(job) }
         if let queue = job.queue {
             if queue.lane.key == laneKey(of: job) {
                 touch(queue)
@@ -25,7 +34,10 @@ extension Core {
             dequeue(job)
         }
         let lane = lane(of: job)
-        let queue = queue(in: lane, priority: job.submission.priority, job.submission.tenant)
+        let key = QueueKey(
+            tenant: job.submission.tenant,
+            isBulk: job.isLines && (job.status.counts.total ?? 0) > limits.bulkLines)
+        let queue = queue(in: lane, priority: job.submission.priority, key)
         queue.jobs.insert(job, at: queue.position(job.sequence))
         job.queue = queue
         if queue.tenant.queuedJobs == 0 {
@@ -55,7 +67,8 @@ extension Core {
         if queue.jobs.isEmpty {
             let lane = queue.lane
             if let place = lane.levels.firstIndex(where: { $0.priority == queue.priority }) {
-                lane.levels[place].queues[queue.tenant.name] = nil
+                let key = QueueKey(tenant: queue.tenant.name, isBulk: queue.isBulk)
+                lane.levels[place].queues[key] = nil
                 if lane.levels[place].queues.isEmpty { lane.levels.remove(at: place) }
             }
         } else {
@@ -63,17 +76,17 @@ extension Core {
         }
     }
 
-    private func queue(in lane: Lane, priority: Int, _ tenantName: String) -> ReadyQueue {
+    private func queue(in lane: Lane, priority: Int, _ key: QueueKey) -> ReadyQueue {
         let place = lane.levels.firstIndex { $0.priority <= priority } ?? lane.levels.count
         if place == lane.levels.count || lane.levels[place].priority != priority {
             lane.levels.insert(Level(priority: priority), at: place)
         }
         let level = lane.levels[place]
-        if let queue = level.queues[tenantName] { return queue }
-        let tenant = tenants[tenantName] ?? Tenant(name: tenantName)
-        tenants[tenantName] = tenant
-        let queue = ReadyQueue(lane: lane, priority: priority, tenant: tenant)
-        level.queues[tenantName] = queue
+        if let queue = level.queues[key] { return queue }
+        let tenant = tenants[key.tenant] ?? Tenant(name: key.tenant)
+        tenants[key.tenant] = tenant
+        let queue = ReadyQueue(lane: lane, priority: priority, tenant: tenant, isBulk: key.isBulk)
+        level.queues[key] = queue
         return queue
     }
 }
@@ -86,18 +99,13 @@ extension ReadyQueue {
 }
 
 extension Lane {
-    /// The queue to serve next: highest priority, then the tenant that had least, then the oldest job.
+    /// The queue to serve next: highest priority, then as `ReadyQueue.precedes` has it.
     func best(reach: Int, fits: (LiveJob) -> Bool) -> (queue: ReadyQueue, job: LiveJob)? {
         for level in levels {
             var best: (queue: ReadyQueue, job: LiveJob)?
             for queue in level.queues.values {
                 guard let job = queue.candidate(within: reach), fits(job) else { continue }
-                if let other = best,
-                    (other.queue.tenant.counter, other.job.sequence)
-                        < (queue.tenant.counter, job.sequence)
-                {
-                    continue
-                }
+                if let other = best, other.queue.precedes(other.job, queue, job) { continue }
                 best = (queue, job)
             }
             if let best { return best }

@@ -239,8 +239,7 @@ extension Core {
             if isLines {
                 startSplit(job, again: false)
             }
-            publishState(job)
-            settle(job)
+            announce(job)
         }
         return job
     }
@@ -395,8 +394,10 @@ extension Core {
         let wasSplit = job.status.counts.total != nil
         job.status.generation += 1
         job.status.retryScope = scope
+        if scope == .all { job.status.wholeGeneration = job.status.generation }
         var counts = JobCounts(total: job.status.counts.total)
         counts.done = scope == .failed ? job.status.counts.done : 0
+        if plantedFault == .retriesDone { job.status.retryScope = .all }
         counts.failed = wasSplit ? job.status.badLines : 0
         job.status.counts = counts
         job.status.finishedAt = nil
@@ -424,26 +425,28 @@ extension Core {
         case .ended(let state, let error): endJob(job, state, error)
         case .open:
             if job.isLines, !wasSplit { startSplit(job, again: true) }
-            publishState(job)
-            settle(job)
+            announce(job)
         }
     }
 
     // MARK: Pruning
 
-    func prune(_ ids: [JobID], tombstonesBefore horizon: Int64) {
+    func prune(_ pruned: [EndedJob], tombstonesBefore horizon: Int64) {
         // Somebody waits to hear of jobs that these might be: the runtime asks again later.
         guard parked.isEmpty else { return }
         if horizon > tombstonesSince {
             tombstonesSince = horizon
             store(.forgetTombstones(before: horizon))
         }
-        for id in ids {
+        for entry in pruned {
+            let id = entry.id
             if let job = jobs[id] {
                 guard job.status.state.isFinal else { continue }
                 endedCounts[job.status.state, default: 1] -= 1
                 jobs[id] = nil
                 if let place = endedOrder.firstIndex(of: id) { endedOrder.remove(at: place) }
+            } else {
+                endedCounts[entry.state, default: 1] -= 1
             }
             greatestForgotten = max(greatestForgotten ?? id, id)
             store(.pruneJob(id, at: wall))

@@ -158,6 +158,8 @@ public struct ProcessExit: Sendable, Equatable {
     public var lastLog: String
     /// The supervisor wanted it to end: scaled down, drained, stopped.
     public var isExpected: Bool
+    /// The kernel ended it for want of memory.
+    public var isOutOfMemory = false
 
     public init(
         instance: String, pid: Int32, status: Status, peakBytes: Int64? = nil,

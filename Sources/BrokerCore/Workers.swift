@@ -69,10 +69,11 @@ extension Core {
 
     /// The task of a key that is leased under exactly this key.
     func leasedTask(_ key: AttemptKey) -> LiveTask? {
-        guard let task = jobs[key.task.job]?.tasks[key.task.index], task.state == .leased,
-            task.attempt == key.attempt, task.lease == key.lease
-        else { return nil }
-        return task
+        guard let task = jobs[key.task.job]?.tasks[key.task.index], task.state == .leased else {
+            return nil
+        }
+        let isCurrent = task.attempt == key.attempt && task.lease == key.lease
+        return isCurrent || plantedFault == .acceptsStaleToken ? task : nil
     }
 
     private func reattach(_ task: LiveTask, to worker: LiveWorker) {
@@ -176,7 +177,9 @@ extension Core {
     /// An attempt that the worker should have given up: once it does not move any more, the process must go.
     private func watchRevoked(_ held: HeldAttempt, _ worker: LiveWorker) {
         guard let before = worker.revoked[held.key], before.counter == held.progress else {
-            worker.revoked[held.key] = (held.progress, time)
+            worker.revoked[held.key] = RevokedAttempt(
+                counter: held.progress, at: time,
+                partial: worker.revoked[held.key]?.partial)
             return
         }
         let patience = limits.cancelGraceMilliseconds.nanosecondsFromMilliseconds
@@ -248,7 +251,7 @@ extension Core {
         }
         let error = BrokerError(
             .workerDied, .retryable, "worker \(exit.instance) \(describe(exit))",
-            details: exit.peakBytes.map { ["peak_bytes": .integer($0)] } ?? [:])
+            details: evidence(exit))
         if let worker = workersByInstance[exit.instance], worker.hello.pid == exit.pid {
             forget(worker)
             let isQuiet = exit.isExpected || worker.killReason != nil
@@ -259,9 +262,23 @@ extension Core {
         needsDispatch = true
     }
 
+    /// What is told of a death beside its words; log lines are kept with the attempt.
+    private func evidence(_ exit: ProcessExit) -> [String: DetailValue] {
+        var details: [String: DetailValue] = [:]
+        if let peak = exit.peakBytes { details["peak_bytes"] = .integer(peak) }
+        if case .signaled(let signal) = exit.status { details["signal"] = .integer(Int64(signal)) }
+        if exit.isOutOfMemory { details["cause"] = .text("out of memory") }
+        if let last = exit.lastLog.split(separator: "\n").last {
+            details["last_log"] = .text(String(last.prefix(400)))
+        }
+        return details
+    }
+
     private func describe(_ exit: ProcessExit) -> String {
         switch exit.status {
         case .exited(let code): "exited with status \(code)"
+        case .signaled(let signal) where exit.isOutOfMemory:
+            "died of signal \(signal): the kernel ran out of memory"
         case .signaled(let signal): "died of signal \(signal)"
         case .unknown: "ended; how cannot be known, since another broker had started it"
         }
@@ -302,7 +319,7 @@ extension Core {
                 giveBack(task, .timeout, isCounted: true, error: hung(task), exit: exit)
             } else if failure != .crash && failure != .lost {
                 giveBack(task, failure, isCounted: false, error: error, exit: exit)
-            } else if companions > 0 {
+            } else if companions > 0, plantedFault != .blamesCompanions {
                 task.failures.shared += 1
                 let patience =
                     task.job.isLines ? limits.sharedDeathsOfLines : limits.sharedDeathsOfSingles
@@ -340,7 +357,8 @@ extension Core {
         lastSweep = time
         let lease = limits.leaseMilliseconds.nanosecondsFromMilliseconds
         for worker in workerList {
-            if time - worker.lastHeard > lease || isKilledForLong(worker) {
+            let isSilent = time - worker.lastHeard > lease && plantedFault != .neverEndsLease
+            if isSilent || isKilledForLong(worker) {
                 lose(worker)
                 continue
             }
@@ -380,7 +398,7 @@ extension Core {
     }
 
     private func watch(_ task: LiveTask, on worker: LiveWorker, lease: Int64) {
-        if time - task.renewedAt > lease {
+        if time - task.renewedAt > lease, plantedFault != .neverEndsLease {
             // The worker lives, and does not say that it has this.
             return giveBack(task, .lost, isCounted: true, error: leaseLost(worker.instance))
         }

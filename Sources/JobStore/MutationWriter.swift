@@ -227,6 +227,7 @@ final class MutationWriter {
         statement.bind(numbersText(status.usage))
         statement.bind(numbersText(status.metrics))
         statement.bind(status.badLines)
+        statement.bind(status.wholeGeneration)
     }
 
     private func bind(
@@ -368,4 +369,5 @@ let statusColumns = [
     "state", "held", "total", "leased", "backoff", "done", "failed", "cancelled", "dead",
     "started_at", "finished_at", "generation", "retry_scope", "first_open_line", "result_count",
     "numerics", "any_numerics", "attempts", "worked_ns", "error", "usage", "metrics", "bad_lines",
+    "whole_generation",
 ]

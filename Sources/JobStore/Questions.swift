@@ -191,7 +191,7 @@ extension DurableJobStore {
                     let isDone = current[2] as String == "done"
                     let generation: Int = current[1]
                     if generation == 0 || generation == request.generation
-                        || (isDone && request.scope == .failed)
+                        || (isDone && request.scope == .failed && generation >= request.since)
                     {
                         isEnded = true
                     }
@@ -246,16 +246,23 @@ extension DurableJobStore {
 
     /// Ended jobs that ended before `wall` (milliseconds since 1970), oldest first, for `Event.prune`.
     public func prunableJobs(
-        endedBefore wall: Int64, limit: Int, completion: @escaping Completion<[JobID]>
+        endedBefore wall: Int64, limit: Int, completion: @escaping Completion<[EndedJob]>
     ) {
         read(completion) { database in
-            try String.fetchAll(
+            try Row.fetchAll(
                 database,
                 sql: """
-                    SELECT id FROM jobs WHERE finished_at IS NOT NULL AND finished_at < ?
+                    SELECT id, state FROM jobs WHERE finished_at IS NOT NULL AND finished_at < ?
                     ORDER BY finished_at LIMIT ?
                     """, arguments: [wall, limit]
-            ).compactMap { JobID(text: $0) }
+            ).compactMap { row -> EndedJob? in
+                guard let id = JobID(text: row[0] as String),
+                    let state = JobState(rawValue: row[1])
+                else {
+                    return nil
+                }
+                return EndedJob(id: id, state: state)
+            }
         }
     }
 

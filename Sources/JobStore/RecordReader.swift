@@ -68,6 +68,7 @@ enum RecordReader {
         status.usage = try numbers(row[34])
         status.metrics = try numbers(row[35])
         status.badLines = row[36]
+        status.wholeGeneration = row[37]
         submission.allowsAnyNumerics = status.allowsAnyNumerics
         return JobRecord(
             submission: submission, sequence: row[0], createdAt: row[13], status: status)

@@ -6,7 +6,12 @@ enum Schema {
     static let applicationID: Int32 = 0x6C6F_7261
 
     /// One entry per version; each brings a file from the version before to its own.
-    static let migrations = [version1]
+    static let migrations = [version1, version2]
+
+    static let version2 = """
+        -- The generation that last began with everything: what was done before it does not count.
+        ALTER TABLE jobs ADD COLUMN whole_generation INTEGER NOT NULL DEFAULT 1 CHECK (whole_generation >= 1);
+        """
 
     static let version1 = """
         -- Names and values of the store itself: epoch, tombstones_since.

@@ -13,6 +13,41 @@ public enum HostResources {
         return (0..<1024).filter { words[$0 / 64] >> UInt64($0 % 64) & 1 == 1 }
     }
 
+    /// The cores of each NUMA node, by `/sys/devices/system/node`; one node of all usable cores where that is not there.
+    public static func numaNodes() -> [[Int]] {
+        let folder = "/sys/devices/system/node"
+        let names = (try? FilePath.entries(of: folder)) ?? []
+        let numbers = names.compactMap { name -> Int? in
+            name.hasPrefix("node") ? Int(name.dropFirst(4)) : nil
+        }
+        let usable = Set(usableCPUs())
+        let nodes = numbers.sorted().compactMap { number -> [Int]? in
+            guard let bytes = try? FilePath.read("\(folder)/node\(number)/cpulist", limit: 65_536)
+            else { return nil }
+            let cpus = cpuList(String(decoding: bytes, as: UTF8.self)).filter(usable.contains)
+            return cpus.isEmpty ? nil : cpus
+        }
+        return nodes.isEmpty ? [usable.sorted()] : nodes
+    }
+
+    /// The numbers in a list such as `0-3,8`.
+    static func cpuList(_ text: String) -> [Int] {
+        text.split(whereSeparator: { $0 == "," || $0 == "\n" }).flatMap { part -> [Int] in
+            let ends = part.split(separator: "-").compactMap { Int($0) }
+            guard let first = ends.first, let last = ends.last, first <= last, last < 65_536 else {
+                return []
+            }
+            return Array(first...last)
+        }
+    }
+
+    /// Processes that the kernel has killed for want of memory since boot, on this machine or in this container; nil
+    /// where the kernel does not say.
+    public static func outOfMemoryKills() -> Int? {
+        field("oom_kill ", in: "/sys/fs/cgroup/memory.events")
+            ?? field("oom_kill ", in: "/proc/vmstat")
+    }
+
     /// Bytes of physical memory.
     public static func memoryBytes() -> Int {
         Int(sysconf(Int32(_SC_PHYS_PAGES))) * Int(sysconf(Int32(_SC_PAGESIZE)))

@@ -25,6 +25,7 @@ public struct Verb: RawRepresentable, Hashable, Sendable, CustomStringConvertibl
     public static let hold: Verb = "HOLD"
     public static let release: Verb = "RELEASE"
     public static let explain: Verb = "EXPLAIN"
+    public static let verify: Verb = "VERIFY"
     public static let fetch: Verb = "FETCH"
     public static let events: Verb = "EVENTS"
     public static let artifacts: Verb = "ARTIFACTS"

@@ -41,7 +41,8 @@ import Testing
         #expect(harness.core.artifact("M:A")?.version == 4)
     }
 
-    @Test func aBareNameIsPinnedForTheWholeJob_KIND13() {
+    @Test("KINDS 13: a bare name is pinned for the whole job")
+    func aBareNameIsPinnedForTheWholeJob() {
         let harness = Harness()
         Self.register(harness, "M", 500)
         Self.register(harness, "M:A", 501)
@@ -96,7 +97,8 @@ import Testing
         #expect(gone.code == .unknownArtifact)
     }
 
-    @Test func aLineThatNamesNothingFailsAloneByName_KIND15() {
+    @Test("KINDS 15: a line that names nothing fails alone by name")
+    func aLineThatNamesNothingFailsAloneByName() {
         let harness = Harness()
         harness.submitBatch(1, lines: 0 + 3)
         harness.submit(harness.submission(2, kind: "infer", lines: true))

@@ -52,7 +52,8 @@ import Testing
         #expect((3...5).contains(given.count { $0 > 20 }), "\(given)")
     }
 
-    @Test func aLowPriorityIsNotStarved_KIND23() {
+    @Test("KINDS 23: a low priority is not starved")
+    func aLowPriorityIsNotStarved() {
         let harness = Harness()
         var low = harness.submission(1)
         low.priority = -100
@@ -103,7 +104,8 @@ import Testing
         #expect(more.count == 2 && more.allSatisfy { $0.kind == "infer" })
     }
 
-    @Test func theWindowBoundsWhatIsInMemory_KIND16() {
+    @Test("KINDS 16: the window bounds what is in memory")
+    func theWindowBoundsWhatIsInMemory() {
         var limits = Limits()
         limits.window = 50
         limits.linesPerPiece = 20

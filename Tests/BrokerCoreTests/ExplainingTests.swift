@@ -3,7 +3,8 @@ import Testing
 
 @Suite struct ExplainingTests {
     /// One job after the other through everything that it can wait for: each time the one true reason.
-    @Test func everyWaitHasItsReason_KIND23() {
+    @Test("KINDS 23: every wait has its reason")
+    func everyWaitHasItsReason() {
         let harness = Harness()
         #expect(harness.core.explain(harness.id(1), at: harness.moment) == nil)
         harness.submit(harness.submission(1, kind: "infer", lines: true))

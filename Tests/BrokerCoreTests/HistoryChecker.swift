@@ -19,6 +19,7 @@ struct HistoryChecker {
             try require(job.status.state.isFinal, "job \(job.id) never ended")
             try check(job, store)
         }
+        try checkEvents(store)
         try require(store.tasks.isEmpty, "tasks left over: \(store.tasks.keys)")
         try checkAcceptances(store)
     }
@@ -47,6 +48,20 @@ struct HistoryChecker {
             try require(
                 done >= status.counts.done, "\(name): done \(status.counts.done), rows \(done)")
         }
+        try require(
+            status.error?.errorClass != .internal,
+            "\(name): the broker blames itself: \(status.error?.message ?? "")")
+        for task in Set(rows.map(\.task)) {
+            let attempts = store.attempts.filter { $0.task == task }
+            try require(
+                attempts.count { $0.outcome == "crash" && $0.companions == 0 }
+                    <= simulation.limits.crash.budget * status.generation,
+                "\(name): task \(task.index) went on killing workers")
+            let done = rows.filter { $0.task == task && $0.state == .done }.map(\.generation)
+            try require(
+                done.count <= 1 || simulation.retriedWhole.contains(job.id),
+                "\(name): task \(task.index) ran again after it had succeeded")
+        }
         for row in rows where row.state == .dead {
             let crashes = store.attempts.filter {
                 $0.task == row.task && $0.outcome == "crash" && $0.companions == 0
@@ -63,6 +78,31 @@ struct HistoryChecker {
         {
             try require(
                 newest[1].flatMap { $0?.state } != .done, "\(name): the poisonous line came through"
+            )
+        }
+    }
+
+    /// What a client hears: every state that is told may follow the one told before, and who waits for an end hears of it.
+    private func checkEvents(_ store: ModelStore) throws {
+        var last: [JobID: JobState] = [:]
+        for event in store.events {
+            guard let id = event.job, event.type.hasPrefix("job."),
+                let state = JobState(rawValue: String(event.type.dropFirst(4)))
+            else { continue }
+            if let before = last[id] {
+                // A final state is left by a retry only, which begins anew.
+                let isLegal =
+                    before.isFinal
+                    ? state != .running || store.job(id)?.status.generation ?? 2 > 1
+                    : ModelStore.mayFollow(before, state)
+                try require(isLegal, "job \(id): told \(state) after \(before)")
+            }
+            last[id] = state
+        }
+        for job in store.jobs.values {
+            try require(
+                last[job.id] == job.status.state,
+                "job \(job.id) is \(job.status.state), and clients were told \(last[job.id].map(\.rawValue) ?? "nothing")"
             )
         }
     }

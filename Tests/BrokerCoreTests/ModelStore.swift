@@ -38,6 +38,8 @@ struct ModelStore {
         for mutation in mutations {
             if case .updateJob(let sequence, _, _) = mutation { try copy.check(sequence) }
             if case .insertJob(let record) = mutation { try copy.check(record.sequence) }
+            if case .putTask(let record) = mutation { try copy.checkLease(record, before: self) }
+            if case .insertAttempt(let record) = mutation { try checkBlame(record) }
         }
         self = copy
     }
@@ -140,11 +142,38 @@ struct ModelStore {
         }
     }
 
+    /// Who died with others in hand is not blamed as if it had been alone.
+    private func checkBlame(_ record: AttemptRecord) throws {
+        guard record.outcome == "crash", record.companions == 0 else { return }
+        let held = tasks.values.count { $0.state == .leased && $0.worker == record.worker }
+        try require(held <= 1, "\(record.task) pays alone for a death with \(held) in hand")
+    }
+
+    /// A task that was given out in this commit was one to be given out.
+    private func checkLease(_ record: TaskRecord, before: ModelStore) throws {
+        guard record.state == .leased, before.tasks[record.id]?.lease != record.lease,
+            let job = jobs[record.jobSequence]
+        else { return }
+        try require(!job.status.isHeld, "held job \(job.id) given out")
+        try require(
+            before.jobs[record.jobSequence]?.status.state.isFinal != true
+                || job.status.generation > before.jobs[record.jobSequence]?.status.generation ?? 0,
+            "ended job \(job.id) given out")
+        try require(
+            job.submission.after.allSatisfy(\.isFulfilled),
+            "job \(job.id) given out before those that it comes after")
+    }
+
     private func isLegal(_ before: JobStatus, _ after: JobStatus) -> Bool {
         if before.state == after.state { return true }
         if before.state.isFinal { return after.generation == before.generation + 1 }
-        if after.state.isFinal { return true }
-        switch (before.state, after.state) {
+        return Self.mayFollow(before.state, after.state)
+    }
+
+    /// Whether an unfinished job may go from one state to the other: the picture in docs/states.md.
+    static func mayFollow(_ before: JobState, _ after: JobState) -> Bool {
+        if after.isFinal { return true }
+        switch (before, after) {
         case (_, .held), (.held, _): return true
         case (.splitting, .waiting), (.splitting, .queued), (.splitting, .running): return true
         case (.waiting, .queued), (.waiting, .running): return true
@@ -217,7 +246,8 @@ struct ModelStore {
             let own = rows[index] ?? []
             let isEnded = own.contains {
                 $0.generation == 0 || $0.generation == request.generation
-                    || (request.scope == .failed && $0.state == .done)
+                    || (request.scope == .failed && $0.state == .done
+                        && $0.generation >= request.since)
             }
             if !isEnded {
                 let numbers = own.map(\.attempt) + (begun[index] ?? []).map(\.attempt)

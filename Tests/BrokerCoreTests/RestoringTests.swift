@@ -2,7 +2,8 @@ import BrokerCore
 import Testing
 
 @Suite struct RestoringTests {
-    @Test func aWorkerThatComesBackKeepsItsWork_KIND19() {
+    @Test("KINDS 19: a worker that comes back keeps its work")
+    func aWorkerThatComesBackKeepsItsWork() {
         let harness = Harness()
         harness.submit(harness.submission(1))
         harness.submitBatch(2, lines: 3)
@@ -52,7 +53,8 @@ import Testing
         #expect(harness.takeGiven("w2").count == 1)
     }
 
-    @Test func anAdoptedWorkersDeathIsSeenBeforeItsHello_KIND20() {
+    @Test("KINDS 20: an adopted workers death is seen before its hello")
+    func anAdoptedWorkersDeathIsSeenBeforeItsHello() {
         let harness = Harness()
         harness.submit(harness.submission(1))
         harness.hello("w1")
@@ -104,7 +106,8 @@ import Testing
         #expect(harness.takeGiven("w1").map(\.key.task.index) == [3, 4])
     }
 
-    @Test func strictRefusesTheWholeFile_KIND15() {
+    @Test("KINDS 15: strict refuses the whole file")
+    func strictRefusesTheWholeFile() {
         let harness = Harness()
         var submission = harness.submission(1, kind: "infer", lines: true)
         submission.isStrict = true
@@ -121,7 +124,8 @@ import Testing
         #expect(harness.store.results.values.first?.lineNumber == 7)
     }
 
-    @Test func cancelIsDurableAndKeepsWhatWasDone_KIND21() {
+    @Test("KINDS 21: cancel is durable and keeps what was done")
+    func cancelIsDurableAndKeepsWhatWasDone() {
         let harness = Harness()
         harness.submitBatch(1, lines: 10)
         harness.hello("w1", sequences: 4)
@@ -137,7 +141,8 @@ import Testing
         #expect(harness.store.results.count == 1)
     }
 
-    @Test func aWorkerThatDoesNotGiveUpACancelledTaskIsKilled_KIND21() {
+    @Test("KINDS 21: a worker that does not give up a cancelled task is killed")
+    func aWorkerThatDoesNotGiveUpACancelledTaskIsKilled() {
         let harness = Harness()
         harness.submit(harness.submission(1))
         harness.hello("w1")

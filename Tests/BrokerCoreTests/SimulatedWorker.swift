@@ -23,6 +23,10 @@ struct SimulatedWorker {
     var held: [Held] = []
     var spool: [AttemptResult] = []
     var credit: [String: Int] = [:]
+    /// Tasks sent since HELLO, by class; what it said it held counts.
+    var received: [String: Int] = [:]
+    var classes: [AttemptKey: String] = [:]
+    var helloNumber = 0
 
     init(instance: String, sequences: Int, peer: PeerID) {
         self.instance = instance
@@ -41,9 +45,10 @@ struct SimulatedWorker {
         stoppedUntil = 0
         held = []
         spool = []
+        classes = [:]
     }
 
-    /// Credit after HELLO: room for what it does not hold, beside what it holds.
+    /// Credit after HELLO: a total, in which what it said it held counts as sent.
     mutating func welcome(_ welcome: Welcome) {
         session = welcome.session
         let drop = Set(welcome.drop)
@@ -51,12 +56,25 @@ struct SimulatedWorker {
         held.removeAll { drop.contains($0.assignment.key) }
         spool.removeAll { drop.contains($0.key) }
         credit = ["sequence": sequences, "job": 1]
-        // Finished and dropped ones count as sent too, and take no room any more.
-        for key in all
-        where drop.contains(key) || !held.contains(where: { $0.assignment.key == key }) {
-            credit["sequence", default: 0] += 1
-            credit["job", default: 0] += 1
+        received = [:]
+        for key in all {
+            let name = classes[key] ?? "sequence"
+            received[name, default: 0] += 1
+            // What has ended takes no room any more.
+            if !held.contains(where: { $0.assignment.key == key }) {
+                credit[name, default: 0] += 1
+            }
         }
+    }
+
+    /// Takes note of a task that was sent; says so if there was no room for it.
+    mutating func overload(by assignment: Assignment) -> String? {
+        let name = assignment.resourceClass
+        classes[assignment.key] = name
+        received[name, default: 0] += 1
+        let (given, said) = (received[name] ?? 0, credit[name] ?? 0)
+        return given > said
+            ? "\(instance) was sent \(given) tasks of class \(name), and had said \(said)" : nil
     }
 
     mutating func release(_ key: AttemptKey, kind: String) {

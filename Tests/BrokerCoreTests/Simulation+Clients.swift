@@ -75,13 +75,16 @@ extension Simulation {
         case 2, 3:
             note("retry \(id)")
             let scope: RetryScope = random.chance(0.3) ? .all : .failed
+            if scope == .all { retriedWhole.insert(id) }
             let request = newRequest()
             ask(.retry(id, scope: scope, anyNumerics: false, request: request), request)
         default:
             let ended = store.jobs.values.filter { $0.status.state.isFinal }.map(\.id).sorted()
             if let old = ended.first, random.chance(0.3), !isNeeded(old) {
                 note("prune \(old)")
-                step(.prune([old], tombstonesBefore: 0))
+                if let state = store.job(old)?.status.state {
+                    step(.prune([EndedJob(id: old, state: state)], tombstonesBefore: 0))
+                }
                 submitted[old] = nil
                 acknowledged.remove(old)
             }

@@ -22,7 +22,7 @@ extension Simulation {
             guard workers[place].stoppedUntil <= now else { return }
             if chance(0.004) {
                 note("\(workers[place].instance) is stopped")
-                workers[place].stoppedUntil = now + Int64(between(1, 40) * 1e9)
+                workers[place].stoppedUntil = now + Int64(between(1, 80) * 1e9)
                 return
             }
             if chance(0.01) { return crash(place, signal: 9) }
@@ -31,7 +31,9 @@ extension Simulation {
             guard isRunning(place, pid) else { return }
             // A HELLO may have been lost with a broker: say it again until there is an answer.
             guard let session = workers[place].session else { return sayHello(place) }
-            sendBeat(place, session)
+            if !chance(0.02) { sendBeat(place, session) }
+            // Said again, since a message may have been lost.
+            if random.chance(0.2) { sendCredit(place) }
             if random.chance(0.3) {
                 for result in workers[place].spool { sendResult(place, result) }
             }
@@ -41,15 +43,19 @@ extension Simulation {
     func sayHello(_ place: Int) {
         let worker = workers[place]
         workers[place].session = nil
-        let hello = WorkerHello(
+        var hello = WorkerHello(
             peer: worker.peer, instance: worker.instance, plugin: "lora", pluginVersion: "1",
             pid: worker.pid, kinds: ["infer", "finetune"], numerics: "n1", holding: worker.holding)
-        at(between(0.0001, 0.05)) { [unowned self] in step(.workerHello(hello)) }
+        hello.holdingClasses = worker.classes.filter { worker.holding.contains($0.key) }
+        workers[place].helloNumber += 1
+        let number = workers[place].helloNumber
+        at(between(0.0001, 0.05)) { [unowned self] in say(hello, number: number) }
     }
 
     func sendCredit(_ place: Int) {
         let worker = workers[place]
         guard let session = worker.session else { return }
+        if chance(0.02) { return }
         at(between(0.0001, 0.05)) { [unowned self] in
             step(.workerCredit(peer: worker.peer, session: session, classes: worker.credit))
         }
@@ -73,6 +79,7 @@ extension Simulation {
             session: workers[place].session ?? result.session, key: result.key,
             outcome: result.outcome, location: result.location)
         let copies = chance(0.1) ? 2 : 1
+        if chance(0.02) { return note("a result is lost") }
         for _ in 0..<copies {
             at(between(0.0001, areFaultsOn ? 1 : 0.01)) { [unowned self] in
                 step(.results([result]))
@@ -82,6 +89,7 @@ extension Simulation {
 
     func receive(_ place: Int, _ assignments: [Assignment]) {
         for assignment in assignments {
+            if let problem = workers[place].overload(by: assignment) { violation = problem }
             let work = Int64(
                 assignment.kind == "infer" ? 1 + random.below(4) : 5 + random.below(40))
             workers[place].held.append(SimulatedWorker.Held(assignment: assignment, work: work))

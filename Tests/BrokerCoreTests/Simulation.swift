@@ -1,10 +1,12 @@
-import BrokerCore
 import Collections
+
+@testable import BrokerCore
 
 /// One history of clients, workers and a broker under a virtual clock, all chance from one seed.
 ///
 /// The broker is the core with a model store behind a slow disk: steps are committed later, in order; a crash loses what
-/// was not committed and whatever was not sent. Messages are late, repeated and lost with their peer.
+/// was not committed and whatever was not sent. Messages are late, out of order, repeated, and lost: some by themselves,
+/// others with their peer. Clients, workers and the broker crash; commits fail; the host and single processes sleep.
 final class Simulation {
     struct Config {
         var seconds = 150
@@ -12,6 +14,10 @@ final class Simulation {
         var workers = 3
         var jobs = 14
         var isQuiet = false
+        /// The core is broken on purpose in this way.
+        var fault: PlantedFault?
+        /// So is the outbox: messages leave before what they tell of is on disk.
+        var sendsBeforeCommit = false
     }
 
     private struct Entry: Comparable {
@@ -25,6 +31,9 @@ final class Simulation {
     }
 
     struct Failure: Error, CustomStringConvertible { let description: String }
+
+    /// What is wrong with this run, found while it went on.
+    var violation: String?
 
     var random: SeededRandom
     let config: Config
@@ -44,6 +53,15 @@ final class Simulation {
     var workers: [SimulatedWorker]
     private var nextPeer: UInt64 = 100
     private var nextRequest: UInt64 = 0
+    private var sessions: [PeerID: Token] = [:]
+    /// When somebody last said that he holds this, and when a worker last said HELLO.
+    private var renewals: [AttemptKey: Int64] = [:]
+    private var heardAt: [String: Int64] = [:]
+    /// The broker's start, or the end of the host's sleep.
+    private var leaseClock: Int64 = 0
+    private var helloNumbers: [PeerID: Int] = [:]
+    /// Which HELLO of its worker a session answers.
+    private var hellos: [Token: Int] = [:]
     private var pending: [UInt64: (Reply) -> Void] = [:]
     private(set) var faultsEnd: Int64
 
@@ -51,6 +69,8 @@ final class Simulation {
     var submitted: [JobID: Submission] = [:]
     var acknowledged: Set<JobID> = []
     var acceptedResults: [AttemptKey] = []
+    /// Jobs of which somebody had everything run again.
+    var retriedWhole: Set<JobID> = []
     var reportedDone: [AttemptKey: Int] = [:]
     var trace: [String] = []
 
@@ -62,6 +82,8 @@ final class Simulation {
         limits.window = 12
         limits.linesPerPiece = 5
         limits.graceMilliseconds = 15_000
+        limits.bulkLines = 15
+        limits.preemptionGap = 2
         limits.lost.budget = 1000
         limits.timeout.budget = 1000
         limits.retryable.budget = 1000
@@ -101,6 +123,7 @@ final class Simulation {
                 now = max(now, entry.at)
                 try entry.run()
                 steps += 1
+                if let violation { throw Failure(description: violation) }
                 if now > faultsEnd, isOver { break }
                 guard now < faultsEnd + 7_200_000_000_000, steps < 2_000_000 else {
                     throw Failure(description: "jobs that never end: \(openJobs)")
@@ -136,9 +159,11 @@ final class Simulation {
         incarnation += 1
         commits = []
         pending = [:]
+        leaseClock = now
         let seed = random.next()
         let core = Core(
             restoring: store.snapshot, limits: limits, random: SeededRandom(seed: seed), at: moment)
+        core.plantedFault = config.fault
         self.core = core
         note("broker starts, incarnation \(incarnation)")
         commit(core.resume(at: moment))
@@ -158,12 +183,48 @@ final class Simulation {
     /// Hands an event to the core, if there is one.
     func step(_ event: Event) {
         guard let core else { return }
-        commit(core.step(event, at: moment))
+        switch event {
+        case .workerBeat(let beat): for held in beat.held { renewals[held.key] = now }
+        case .workerHello(let hello): heardAt[hello.instance] = now
+        default: break
+        }
+        let step = core.step(event, at: moment)
+        if case .workerHello(let hello) = event {
+            for case .welcome(_, let welcome) in step.actions {
+                hellos[welcome.session] = helloNumbers[hello.peer]
+            }
+        }
+        commit(step)
+    }
+
+    /// No lease outlives, by more than a few ticks, the time since anybody last said that he holds it. (After a broker's
+    /// start its grace comes first; a host that slept begins anew.)
+    private func checkLeases() {
+        guard core != nil else { return }
+        let patience = Int64(limits.leaseMilliseconds + 15_000) * 1_000_000
+        for task in store.tasks.values {
+            guard task.state == .leased, let lease = task.lease, let worker = task.worker else {
+                continue
+            }
+            let key = AttemptKey(task: task.id, attempt: task.attempt, lease: lease)
+            if renewals[key] == nil { renewals[key] = now }
+            let last = max(renewals[key] ?? 0, heardAt[worker] ?? 0, leaseClock)
+            if now - last > patience {
+                violation =
+                    "the lease of \(key.task) on \(worker) goes on \((now - last) / 1_000_000) ms after its last beat"
+            }
+        }
+    }
+
+    func say(_ hello: WorkerHello, number: Int) {
+        helloNumbers[hello.peer] = number
+        step(.workerHello(hello))
     }
 
     private func commit(_ step: Step) {
         guard !step.mutations.isEmpty || !step.actions.isEmpty else { return }
         let mine = incarnation
+        if config.sendsBeforeCommit { for action in step.actions { perform(action) } }
         lastCommitAt = max(lastCommitAt, now + Int64(between(0.0005, 0.02) * 1e9))
         commits.append((step, lastCommitAt))
         at(Double(lastCommitAt - now) / 1e9) { [unowned self] in
@@ -175,6 +236,7 @@ final class Simulation {
                 return startBroker()
             }
             try store.apply(step.mutations)
+            if config.sendsBeforeCommit { return }
             for action in step.actions {
                 // Between the commit and this message the broker may die.
                 if chance(0.0002) { return crashBroker() }
@@ -186,12 +248,14 @@ final class Simulation {
     private func scheduleTicks() {
         at(0.5) { [unowned self] in
             step(.tick)
+            checkLeases()
             if core != nil, chance(0.004) { crashBroker() }
             if chance(0.002) {
                 // The whole host sleeps.
                 note("host sleeps")
                 now += Int64(between(5, 40_000) * 1e9)
                 faultsEnd = max(faultsEnd, now + 30_000_000_000)
+                leaseClock = now
             }
             scheduleTicks()
         }
@@ -253,6 +317,7 @@ final class Simulation {
     private func deliver(_ action: Action) {
         func send(_ peer: PeerID, _ what: @escaping (Int) -> Void) {
             guard let place = workers.firstIndex(where: { $0.peer == peer }) else { return }
+            if chance(0.01) { return note("a message to \(workers[place].instance) is lost") }
             let pid = workers[place].pid
             at(between(0.0001, 0.01)) { [unowned self] in
                 let worker = workers[place]
@@ -269,13 +334,21 @@ final class Simulation {
         }
         switch action {
         case .welcome(let peer, let welcome):
+            sessions[peer] = welcome.session
+            let hello = hellos[welcome.session]
             send(peer) { [unowned self] place in
+                // A WELCOME to an older HELLO than the last is ignored.
+                guard workers[place].helloNumber == hello else { return }
                 workers[place].welcome(welcome)
                 sendCredit(place)
                 for result in workers[place].spool { sendResult(place, result) }
             }
         case .dispatch(let peer, _, let assignments):
-            send(peer) { [unowned self] place in receive(place, assignments) }
+            // A worker takes no task of another session than its own.
+            let session = sessions[peer]
+            send(peer) { [unowned self] place in
+                if workers[place].session == session { receive(place, assignments) }
+            }
         case .beatAck(let peer, let keys):
             send(peer) { [unowned self] place in drop(place, keys) }
         case .cancelAttempts(let peer, let keys, let reason):
@@ -329,8 +402,11 @@ final class Simulation {
     func ask(
         _ event: Event, _ request: RequestID, answer: @escaping (Reply) -> Void = { _ in }
     ) {
-        pending[request.number] = answer
+        // The question is lost, or the answer, or the client dies and never hears it.
+        if chance(0.03) { return note("a request is lost") }
+        if !chance(0.03) { pending[request.number] = answer }
         at(between(0.0001, 0.05)) { [unowned self] in step(event) }
+        if chance(0.02) { at(between(0.0001, 2)) { [unowned self] in step(event) } }
     }
 
     func newPeer() -> PeerID {

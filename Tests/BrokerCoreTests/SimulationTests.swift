@@ -3,12 +3,15 @@ import Foundation
 import Testing
 
 @Suite struct SimulationTests {
-    /// A few hundred histories, each from its seed. `LORAQ_SIM_SEEDS=a..b` runs others.
+    /// A few hundred histories, each from its seed. `make simulate SEEDS=n` runs the first n, `SEEDS=a..b` those.
     @Test func historiesKeepThePromises() throws {
         var seeds: ClosedRange<UInt64> = 1...200
         if let text = ProcessInfo.processInfo.environment["LORAQ_SIM_SEEDS"] {
             let ends = text.split(separator: ".").compactMap { UInt64($0) }
-            if let first = ends.first, let last = ends.last { seeds = first...last }
+            let first = ends.count > 1 ? ends[0] : 1
+            let last = try #require(ends.last, "LORAQ_SIM_SEEDS is n or a..b")
+            try #require(first <= last)
+            seeds = first...last
         }
         var failures = 0
         for seed in seeds {
@@ -16,7 +19,8 @@ import Testing
                 try Simulation(seed: seed).run()
             } catch {
                 failures += 1
-                Issue.record("seed \(seed): \(error)")
+                Issue.record(
+                    "seed \(seed) (replay: make simulate SEEDS=\(seed)..\(seed)): \(error)")
                 if failures == 3 { break }
             }
         }

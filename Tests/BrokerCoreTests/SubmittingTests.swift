@@ -41,7 +41,7 @@ import Testing
         let harness = Harness()
         harness.submit(harness.submission(1))
         harness.send(.cancel([harness.id(1)], reason: nil, request: RequestID(1)))
-        harness.send(.prune([harness.id(1)], tombstonesBefore: 0))
+        harness.send(.prune([EndedJob(id: harness.id(1), state: .succeeded)], tombstonesBefore: 0))
         #expect(harness.store.tombstones == [harness.id(1)])
         harness.submit(harness.submission(1))
         guard case .lookUpJobs(let lookup, _)? = harness.actions.last else {
@@ -64,7 +64,7 @@ import Testing
     @Test func unfinishedJobsAreNeverPruned() {
         let harness = Harness()
         harness.submit(harness.submission(1))
-        harness.send(.prune([harness.id(1)], tombstonesBefore: 0))
+        harness.send(.prune([EndedJob(id: harness.id(1), state: .queued)], tombstonesBefore: 0))
         #expect(harness.state(1) == .queued)
     }
 
@@ -90,7 +90,8 @@ import Testing
         #expect(refused?.code == .limit && refused?.retryAfterMilliseconds != nil)
     }
 
-    @Test func namesAreNotPaths_KIND14() {
+    @Test("KINDS 14: names are not paths")
+    func namesAreNotPaths() {
         for text in [
             "", "a/b", "..", ".a", "a:b:c", "M:", ":A", "M@0", "M@01", "M@x", "M#", "M A", "é",
         ] {

@@ -2,7 +2,8 @@ import BrokerCore
 import Testing
 
 @Suite struct TaskTests {
-    @Test func oneResultIsAcceptedPerTask_KIND19() {
+    @Test("KINDS 19: one result is accepted per task")
+    func oneResultIsAcceptedPerTask() {
         let harness = Harness()
         harness.submit(harness.submission(1))
         harness.hello("w1")
@@ -16,7 +17,8 @@ import Testing
         #expect(harness.state(1) == .succeeded)
     }
 
-    @Test func lateResultsAreRefusedByToken_KIND19() {
+    @Test("KINDS 19: late results are refused by token")
+    func lateResultsAreRefusedByToken() {
         let harness = Harness()
         harness.submit(harness.submission(1))
         harness.hello("w1")
@@ -36,7 +38,8 @@ import Testing
         #expect(welcome.keep.isEmpty && welcome.drop == [assignment.key])
     }
 
-    @Test func busyIsNotSilent_KIND19() {
+    @Test("KINDS 19: busy is not silent")
+    func busyIsNotSilent() {
         let harness = Harness()
         harness.submit(harness.submission(1))
         harness.hello("w1")
@@ -51,7 +54,8 @@ import Testing
         #expect(harness.finish(assignment) == true)
     }
 
-    @Test func aGapOfTheBrokerCountsForNothing_KIND22() {
+    @Test("KINDS 22: a gap of the broker counts for nothing")
+    func aGapOfTheBrokerCountsForNothing() {
         let harness = Harness()
         harness.submit(harness.submission(1))
         harness.hello("w1")
@@ -66,7 +70,8 @@ import Testing
         #expect(harness.core.accepts(assignment.key))
     }
 
-    @Test func standingStillIsHung_KIND19() {
+    @Test("KINDS 19: standing still is hung")
+    func standingStillIsHung() {
         let harness = Harness()
         harness.submit(harness.submission(1))
         harness.hello("w1")
@@ -138,7 +143,8 @@ import Testing
         #expect(harness.store.job(harness.id(2))?.status.error?.message == "busy")
     }
 
-    @Test func aTaskThatKillsItsWorkersIsSetAsideWithEvidence_KIND20() {
+    @Test("KINDS 20: a task that kills its workers is set aside with evidence")
+    func aTaskThatKillsItsWorkersIsSetAsideWithEvidence() {
         let harness = Harness()
         harness.submit(harness.submission(1))
         for pid in Int32(100)..<103 {
@@ -162,7 +168,8 @@ import Testing
         #expect(again.count == 1 && again[0].key.attempt == 4 && again[0].generation == 2)
     }
 
-    @Test func thoseInHandOfADeadWorkerGoBackAtNoCostAndRunAlone_KIND20() {
+    @Test("KINDS 20: those in hand of a dead worker go back at no cost and run alone")
+    func thoseInHandOfADeadWorkerGoBackAtNoCostAndRunAlone() {
         let harness = Harness()
         harness.submitBatch(1, lines: 6)
         harness.hello("w1", sequences: 4)
@@ -184,7 +191,8 @@ import Testing
         #expect(harness.takeGiven("w1").count == 2)
     }
 
-    @Test func onlyTheGuiltyDies_KIND20() {
+    @Test("KINDS 20: only the guilty dies")
+    func onlyTheGuiltyDies() {
         let harness = Harness()
         harness.submitBatch(1, lines: 4)
         var pid: Int32 = 100

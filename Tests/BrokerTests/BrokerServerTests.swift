@@ -375,20 +375,24 @@ private func echo(_ task: TaskEnvelope, _ line: [UInt8]?) -> (TaskResult, [UInt8
         defer { worker.stop() }
         let (first, firstBodies) = try batch(lines(0..<300))
         _ = try broker.client.call(.submit, SubmitRequest(job: first), bodies: firstBodies)
+        _ = try broker.client.wait(for: first.id)
         let (submission, bodies) = try batch(lines(0..<200))
+        // Nothing else is to be committed, so it is the submit that meets the failure.
         broker.server.inLoop { $0.store.failNextCommit() }
-        // Some request meets the failure: its sender, or a worker whose result comes again.
         var refusals = 0
-        while true {
+        let deadline = MonotonicTime.now() + .seconds(60)
+        while MonotonicTime.now() < deadline {
             let reply = try broker.client.call(
                 .submit, SubmitRequest(job: submission), bodies: bodies)
             if reply.verb == .ok { break }
             let error = try reply.decodeError()
-            #expect(error.code == .storeUnavailable && error.class == .retryable)
+            #expect(
+                error.code == .storeUnavailable && error.class == .retryable, "\(error)")
             #expect(error.retryAfterMs != nil)
             refusals += 1
             usleep(20_000)
         }
+        #expect(refusals > 0, "the submitter was never told")
         for id in [first.id, submission.id] {
             let job = try broker.client.wait(for: id)
             #expect(job.state == .succeeded)

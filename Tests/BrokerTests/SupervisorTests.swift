@@ -3,6 +3,7 @@ import Glibc
 import LinuxSystem
 import Logging
 import Testing
+import WireProtocol
 import ZeroMQ
 
 @testable import Broker
@@ -18,16 +19,22 @@ private final class Workshop {
         folder = try TemporaryFolder()
         home = BrokerHome(root: folder.path)
         try home.prepare()
-        supervisor = try Self.supervisor(home)
+        supervisor = try Self.supervisor(home, kills: kills)
         poller.add(descriptor: supervisor.descriptor)
     }
 
-    static func supervisor(_ home: BrokerHome) throws -> Supervisor {
+    /// What the kernel says of its kills.
+    let kills = FakeWorker.Counter()
+
+    static func supervisor(
+        _ home: BrokerHome, kills: FakeWorker.Counter = FakeWorker.Counter()
+    ) throws -> Supervisor {
         var log = Logger(label: "test")
         log.logLevel = .critical
         let settings = Supervisor.Settings(
             home: home, programDirectory: "/nonexistent", environment: ["PATH": "/usr/bin:/bin"],
-            searchPath: "/usr/bin:/bin", usableCPUs: [0, 1, 2, 3], stopGrace: .milliseconds(300))
+            searchPath: "/usr/bin:/bin", nodes: [[0, 1, 2, 3]], memoryBytes: 1_000_000,
+            outOfMemoryKills: { kills.count }, stopGrace: .milliseconds(300))
         return try Supervisor(settings: settings, log: log)
     }
 
@@ -120,6 +127,28 @@ private func isGone(_ pid: Int32) -> Bool {
         }
         for (earlier, later) in zip(waits, waits.dropFirst()) { #expect(later > earlier) }
         #expect(shop.supervisor.slots["good-1"]?.phase.isRunning == true)
+    }
+
+    @Test(
+        "KINDS 20: a worker that the kernel killed for want of memory is told from one that somebody killed"
+    )
+    func anOutOfMemoryKillIsNamed() throws {
+        let shop = try Workshop()
+        try shop.addPlugin("w", script: "echo working; exec sleep 1000")
+        shop.begin()
+        for isOutOfMemory in [false, true] {
+            let record = try #require(shop.started().last)
+            if isOutOfMemory { shop.kills.add() }
+            kill(record.pid, SIGKILL)
+            let exit = try shop.nextExit()
+            #expect(exit.isOutOfMemory == isOutOfMemory && exit.peakBytes ?? 0 > 0)
+            #expect(shop.supervisor.slots["w-1"]?.lastExit?.contains("memory") == isOutOfMemory)
+            guard case .backoff(let until)? = shop.supervisor.slots["w-1"]?.phase else {
+                Issue.record("not in backoff")
+                return
+            }
+            shop.supervisor.tick(now: until)
+        }
     }
 
     @Test func aWorkerThatNeverSaysHelloIsEnded() throws {
@@ -227,6 +256,33 @@ private func isGone(_ pid: Int32) -> Bool {
             #expect(log.split(separator: "\n").contains(Substring(line)), "\(line) in \(log)")
         }
         #expect(!log.contains("HOSTNAME"))
+    }
+}
+
+@Suite struct InstanceCountTests {
+    private func manifest(_ extra: String = "", classes: [String] = ["sequence", "job"]) throws
+        -> WorkerManifest
+    {
+        let kinds = classes.enumerated().map { #"{"name": "k\#($0)", "class": "\#($1)"}"# }
+        return try WorkerManifest(
+            json: Array(
+                #"{"name": "w", "version": "1", "protocol": "LQP/1", "exec": ["./run"], "kinds": [\#(kinds.joined(separator: ","))]\#(extra)}"#
+                    .utf8))
+    }
+
+    @Test func onePerNodeAndTwoWhereTwoClassesWouldTakeTurns() throws {
+        func count(_ nodes: [[Int]], _ manifest: WorkerManifest, memory: Int? = nil) -> Int {
+            InstanceCount(nodes: nodes, memoryBytes: memory).standard(for: manifest)
+        }
+        #expect(count([[0, 1], [2, 3]], try manifest()) == 2)
+        #expect(count([[0], [1], [2]], try manifest(classes: ["job"])) == 3)
+        #expect(count([[0, 1]], try manifest()) == 2)
+        #expect(count([[0, 1]], try manifest(classes: ["job", "job"])) == 1)
+        #expect(count([[0]], try manifest()) == 1)
+        // Two of two threads each would share the cores.
+        #expect(count([[0, 1]], try manifest(#", "threads": 2"#)) == 1)
+        #expect(count([[0, 1]], try manifest(#", "memory_bytes": 600"#), memory: 1_000) == 1)
+        #expect(count([[0, 1]], try manifest(#", "memory_bytes": 500"#), memory: 1_000) == 2)
     }
 }
 

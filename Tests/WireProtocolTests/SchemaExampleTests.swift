@@ -54,6 +54,7 @@ private let checks: [ExampleCheck] = [
     header("job_states.reply", JobStatesReply.self), header("list.request", ListRequest.self),
     header("retry.request", RetryRequest.self), header("retry.reply", RetryReply.self),
     header("explain.request", ExplainRequest.self), header("explain.reply", ExplainReply.self),
+    header("verify.request", VerifyRequest.self), header("verify.reply", VerifyReply.self),
     header("fetch.request", FetchRequest.self), header("fetch.reply", FetchReply.self),
     header("events.request", EventsRequest.self), header("events.reply", EventsReply.self),
     header("artifacts.request", ArtifactsRequest.self),
