@@ -38,16 +38,20 @@ extension EventLoop {
         }
         let check = LedgerCheck(
             ledger: ledger, from: from, limit: limit, blobPath: blobPath,
-            directory: home.run(of: job.id.text), rules: rules(of: job.id, kind: job.submission.kind))
+            directory: home.run(of: job.id.text),
+            rules: rules(of: job.id, kind: job.submission.kind))
         // Its own thread's work is bounded; a job in the store is not pruned within it, or the page says so.
-        offload(reader) { check.run() } then: { loop, page in
+        offload(reader) {
+            check.run()
+        } then: { loop, page in
             do {
                 loop.replyNow(
                     request,
                     VerifyReply(
                         job: try job.id.wire(), state: try job.status.state.wire(),
                         lines: page.lines, answers: page.answers, problemCount: page.problemCount,
-                        problems: page.problems, next: String(page.next), complete: page.isComplete))
+                        problems: page.problems, next: String(page.next), complete: page.isComplete)
+                )
             } catch {
                 loop.fail(request, EventLoop.errorObject(of: error))
             }
@@ -86,9 +90,11 @@ struct LedgerCheck: Sendable {
         var page = Page(next: from)
         let status = ledger.job.status
         guard let total = status.counts.total else {
-            // Not split yet: nothing can be said.
             page.isComplete = true
-            page.add("INDEX", "the file has not been split to its end")
+            if status.state.isFinal {
+                page.add(
+                    "INDEX", "the job ended before its file was split: its lines are not known")
+            }
             return page
         }
         let end = min(total, from + limit)
@@ -134,7 +140,9 @@ struct LedgerCheck: Sendable {
             if line.isBlank { continue }
             if let block = blocks.first, block.firstIndex == index {
                 if Int(block.offset) != line.offset || Int(block.firstNumber) != number {
-                    page.add("INDEX", "the block of line index \(index) is not where it is", line: number)
+                    page.add(
+                        "INDEX", "the block of line index \(index) is not where it is", line: number
+                    )
                 }
                 blocks = blocks.dropFirst()
             }
@@ -172,11 +180,15 @@ struct LedgerCheck: Sendable {
             while let row = rows.first, row.task.index == index {
                 rows = rows.dropFirst()
                 // What a retry of everything ran again does not count.
-                guard row.generation == 0 || row.generation >= status.wholeGeneration else { continue }
+                guard row.generation == 0 || row.generation >= status.wholeGeneration else {
+                    continue
+                }
                 if row.state == .done { doneCount += 1 }
                 newest = row
             }
-            let line = blobPath == nil ? nil : input.indices.contains(index - from) ? input[index - from] : nil
+            let line =
+                blobPath == nil
+                ? nil : input.indices.contains(index - from) ? input[index - from] : nil
             if doneCount > 1 {
                 page.add("REPEATED", "the line was answered \(doneCount) times", line: line?.number)
             }
@@ -205,13 +217,16 @@ struct LedgerCheck: Sendable {
         _ row: ResultRecord, _ line: InputLine?, _ segments: inout SegmentCursor, _ page: inout Page
     ) throws {
         guard let location = row.location else {
-            if row.state == .done { page.add("UNREADABLE", "a result has no line", line: line?.number) }
+            if row.state == .done {
+                page.add("UNREADABLE", "a result has no line", line: line?.number)
+            }
             return
         }
         guard let bytes = try segments.line(at: location) else {
             return page.add(
                 "UNREADABLE",
-                "segment \(location.segment) is shorter than what was committed", line: line?.number)
+                "segment \(location.segment) is shorter than what was committed", line: line?.number
+            )
         }
         guard bytes.last == 0x0A, let value = try? JSONValue.parse(Array(bytes.dropLast())) else {
             return page.add(

@@ -38,6 +38,39 @@ public final class BrokerClient {
             duplicate: reply.header["duplicate"]?.bool ?? false)
     }
 
+    /// Submits several jobs, as many in one message as it takes; the same again is safe.
+    ///
+    /// - Throws: `.refused` for the first job that the broker refuses; those before it are accepted.
+    public func submit(
+        _ jobs: [JobRequest], policy: RequestPolicy = .persistent
+    ) throws(ClientError) -> [JobAcceptance] {
+        var accepted: [JobAcceptance] = []
+        var rest = jobs[...]
+        while !rest.isEmpty {
+            var part: [JSONValue] = []
+            var room = 48 << 10
+            while let job = rest.first, part.count < 200 {
+                let json = job.json
+                room -= json.serialized().count
+                if room < 0, !part.isEmpty { break }
+                part.append(json)
+                rest = rest.dropFirst()
+            }
+            let reply = try connection.request(
+                .submitBatch, ["jobs": .array(part)], policy: policy)
+            for item in reply.header["results"]?.array ?? [] {
+                if let error = item["error"].flatMap(JobSnapshot.errorObject) {
+                    throw ClientError(refusal: error)
+                }
+                accepted.append(
+                    JobAcceptance(
+                        job: item["job"]?.string ?? "", state: item["state"]?.string ?? "queued",
+                        duplicate: item["duplicate"]?.bool ?? false))
+            }
+        }
+        return accepted
+    }
+
     /// Selectors asked for at once: so many job objects fit a reply's header.
     static let selectorsPerRequest = 32
 

@@ -54,6 +54,15 @@ public struct JobRequest: Sendable {
         return JobID(timestampMs: WallClock.milliseconds(), using: &generator).text
     }
 
+    /// The id of an array's element, made from that of its first: the same array sent again is the same jobs.
+    public static func id(_ first: String, place: Int) throws(ClientError) -> String {
+        guard let low = UInt64(first.suffix(12), radix: 16) else {
+            throw ClientError(.badAnswer, "`\(first)` is no job id")
+        }
+        let digits = String((low &+ UInt64(place)) & 0xFFFF_FFFF_FFFF, radix: 16)
+        return first.dropLast(12) + String(repeating: "0", count: 12 - digits.count) + digits
+    }
+
     var json: JSONValue {
         var object = JSONObject([
             (key: "id", value: .string(id)), (key: "kind", value: .string(kind)),

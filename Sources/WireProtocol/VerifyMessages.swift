@@ -28,8 +28,9 @@ public struct VerifyReply: Codable, Sendable, Equatable {
         /// Not answered yet: the job has not ended.
         public var open: Int
 
-        public init(done: Int = 0, failed: Int = 0, dead: Int = 0, cancelled: Int = 0, open: Int = 0)
-        {
+        public init(
+            done: Int = 0, failed: Int = 0, dead: Int = 0, cancelled: Int = 0, open: Int = 0
+        ) {
             self.done = done
             self.failed = failed
             self.dead = dead

@@ -91,6 +91,33 @@ def test_a_finetune_whose_worker_is_killed_ends_as_if_nothing_had_happened(engin
     assert adapters["tiny:broken"]["digest"] == adapters["tiny:whole"]["digest"]
 
 
+def test_an_urgent_job_takes_the_place_of_a_finetune_which_goes_on_bit_equal(engine):
+    """KINDS 21 and 23: checkpointed, put back at no cost, resumed; its adapter is the one of an undisturbed run."""
+    _, client = engine
+    instances = next(plugin for plugin in client.workers()["plugins"] if plugin["name"] == "lora")["instances"]
+    client.scale("lora", 1)
+    until(lambda: [w["state"] for w in client.workers()["workers"] if w["state"] != "stopped"] == ["ready"], "one worker", LONG_S)
+    whole = client.wait(finetune(client, "undisturbed"), LONG_S)
+    slow = finetune(client, "patient")
+    until(lambda: (client.job(slow).get("progress") or {}).get("done", 0) >= 15, "the fine-tune is in its middle", LONG_S)
+    train = SEEDLING / "tasks" / "iso-date" / "train.jsonl"
+    spec = {"model": "tiny", "name": "urgent", "recipe": RECIPE | {"max_steps": 5}}
+    urgent = client.submit("finetune", spec, {"train": train}, priority=60)
+    assert client.wait(urgent, LONG_S)["state"] == "succeeded"
+    status = client.wait(slow, LONG_S)
+    assert status["state"] == "succeeded", status
+    assert status["result"]["resumed_from_step"] >= 15
+    assert status["result"]["last_loss"] == whole["result"]["last_loss"]
+    ended = {event["job"]: event["event"] for event in client.events() if event["type"] == "job.succeeded"}
+    assert ended[urgent] < ended[slow]
+    starts = [event for event in client.events(job=slow) if event["type"] == "task.started"]
+    assert len(starts) == 2
+    assert not [event for event in client.events(job=slow) if event["type"] == "task.retry"], "it cost nothing"
+    adapters = {entry["name"]: entry for entry in client.artifacts(name="tiny:")}
+    assert adapters["tiny:patient"]["digest"] == adapters["tiny:undisturbed"]["digest"]
+    client.scale("lora", instances)
+
+
 def test_a_running_finetune_and_a_batch_survive_the_brokers_death(engine):
     broker, client = engine
     tune = finetune(client, "survivor")

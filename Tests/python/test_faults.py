@@ -190,6 +190,44 @@ def test_a_cancel_reaches_the_worker_that_holds_the_task(bare_broker, worker):
     assert client.wait(job, DEADLINE_S)["state"] == "cancelled"
 
 
+def test_what_a_task_had_produced_before_its_cancel_is_kept(bare_broker, worker):
+    """KINDS 21."""
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(2)
+    job = client.batch([{"custom_id": name} for name in ("a", "b")], kind="echo")
+    first, second = worker.tasks(2)
+    client.cancel(job)
+    worker.receive("CANCEL")
+    worker.finish(first, {"custom_id": first["custom_id"], "text": "half an ans"}, outcome="cancelled")
+    assert worker.acknowledged(first) == "accepted"
+    worker.finish(second, {"custom_id": second["custom_id"], "text": "too late"})
+    assert worker.acknowledged(second) == "stale"
+    worker.beat()
+    worker.receive("BEAT_ACK")
+    kept = list(client.results(job, stream="all"))
+    assert [line["text"] for line in kept] == ["half an ans"]
+    assert client.job(job)["counts"]["cancelled"] == 2
+
+
+def test_credit_counts_what_a_worker_says_it_holds_by_its_class(tmp_path):
+    """A worker that comes back says the class of what it holds, also of tasks that this broker does not know."""
+    kinds = [{"name": "echo", "class": "slot"}, {"name": "long", "class": "seat"}]
+    folder = harness.plugin_folder(tmp_path, "fake", "#!/bin/sh\n", {"kinds": kinds, "instances": 0})
+    with harness.running(folder) as broker:
+        client = broker.client()
+        worker = harness.FakeWorker(broker)
+        unknown = {"task": "01931f0a-5c00-7abc-8def-0123456789ab/0", "attempt": 1, "lease": "0" * 32, "class": "slot"}
+        welcome = worker.hello([unknown])
+        assert [item["task"] for item in welcome["drop"]] == [unknown["task"]]
+        client.batch([{"custom_id": name} for name in "abc"], kind="echo")
+        # One of the three is spent on what it held.
+        worker.credit(3)
+        assert len(worker.tasks(2)) == 2
+        assert worker.sees_no_task()
+        worker.close()
+
+
 def test_workers_of_other_numerics_do_not_take_a_jobs_tasks(bare_broker, worker):
     client = bare_broker.client()
     worker.hello()

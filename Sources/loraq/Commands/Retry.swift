@@ -8,12 +8,14 @@ struct Retry: SessionCommand {
         abstract: "Run a job's failed tasks again.")
 
     @Argument(help: ArgumentHelp("A job.", valueName: "job")) var job: String
+    @Flag(help: "Only tasks that did not succeed (the default).") var failed = false
     @Flag(help: "All tasks, also those that succeeded.") var all = false
     @Option(help: "`any`: go on on workers that compute with other numerics.") var numerics: String?
     @OptionGroup var common: CommonOptions
     @OptionGroup var waiting: WaitOptions
 
     mutating func validate() throws {
+        if failed, all { throw ValidationError("--failed and --all exclude each other") }
         if let numerics, numerics != "any" {
             throw ValidationError("--numerics can only be `any`, not `\(numerics)`")
         }

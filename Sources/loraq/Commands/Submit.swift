@@ -5,7 +5,12 @@ import LoraqClient
 struct Submit: SessionCommand {
     static let configuration = CommandConfiguration(
         abstract: "Submit a job of any kind.",
-        discussion: "For example: loraq submit check spec.json --input data=train.jsonl --wait")
+        discussion: """
+            For example: loraq submit check spec.json --input data=train.jsonl --wait
+
+            With --array the file holds a spec per line: each becomes a job of its own, all with one label, which \
+            commands take in place of an id (loraq wait LABEL; --after LABEL waits for all of them).
+            """)
 
     @Argument(help: "The kind: infer, finetune, prepare, adapter, check, or a plugin's own.")
     var kind: String
@@ -18,6 +23,7 @@ struct Submit: SessionCommand {
             "A file of data under the name the kind gives it (repeatable).", valueName: "name=file")
     )
     var input: [String] = []
+    @Flag(help: "A spec per line: one job each.") var array = false
     @OptionGroup var submit: SubmitOptions
     @OptionGroup var waiting: WaitOptions
     @OptionGroup var common: CommonOptions
@@ -35,6 +41,7 @@ struct Submit: SessionCommand {
             try InputFile.check(path, what: "\(name) file")
             files.append((name, path))
         }
+        if array { return try submitArray(files, session) }
         var request = JobRequest(kind: kind, spec: .object(try SpecFile.read(spec)))
         let submitting = Submitting(session: session, waiting: waiting)
         try submit.apply(to: &request, session)
@@ -45,5 +52,43 @@ struct Submit: SessionCommand {
             return
         }
         try submitting.conclude(job, summary: JobText.flat(job.result))
+    }
+
+    private func submitArray(_ files: [(name: String, path: String)], _ session: Session) throws {
+        let specs = try SpecFile.readLines(spec)
+        let submitting = Submitting(session: session, waiting: waiting)
+        let inputs = try files.map { try submitting.input($0.name, file: $0.path) }
+        var first = JobRequest(kind: kind, spec: .object(JSONObject()))
+        try submit.apply(to: &first, session)
+        first.inputs = inputs
+        first.label = submit.label ?? "array-" + String(first.id.suffix(12))
+        var requests: [JobRequest] = []
+        for (place, spec) in specs.enumerated() {
+            var request = first
+            request.spec = .object(spec)
+            request.id = try JobRequest.id(first.id, place: place)
+            requests.append(request)
+        }
+        let ids = try session.client.submit(requests).map(\.job)
+        if !session.json {
+            for id in ids { try session.print(id) }
+            session.note(
+                "\(HumanText.plural(ids.count, "job")) with the label \(first.label ?? "")")
+        }
+        guard waiting.wait else {
+            guard session.json else { return }
+            return try session.print(
+                json: .object([
+                    "label": .string(first.label ?? ""), "jobs": .array(ids.map { .string($0) }),
+                ]))
+        }
+        let jobs = try JobWaiter(session: session, options: waiting).wait(for: ids)
+        if session.json {
+            try session.print(
+                json: .object([
+                    "label": .string(first.label ?? ""), "jobs": .array(jobs.map(\.json)),
+                ]))
+        }
+        try JobWaiter.finish(jobs)
     }
 }

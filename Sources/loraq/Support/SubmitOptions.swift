@@ -58,10 +58,21 @@ struct SubmitOptions: ParsableArguments {
         request.maximumSeconds = maxSeconds
         for text in after {
             let dependency = try DependencyText(text)
-            let job = try session.client.job(dependency.selector)
-            request.after.append(
-                JobRequest.Dependency(
-                    job: job.id, on: dependency.on, condition: dependency.condition))
+            for job in try Self.jobs(dependency.selector, session) {
+                request.after.append(
+                    JobRequest.Dependency(
+                        job: job.id, on: dependency.on, condition: dependency.condition))
+            }
         }
+    }
+
+    /// One job; all jobs of a label, so that something can come after a whole array.
+    private static func jobs(_ selector: String, _ session: Session) throws -> [JobSnapshot] {
+        if selector != "all" {
+            let labelled = try session.client.list(
+                filter: ["label": .string(selector)], limit: 257)
+            if !labelled.isEmpty { return labelled }
+        }
+        return [try session.client.job(selector)]
     }
 }

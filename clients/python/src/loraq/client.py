@@ -288,6 +288,26 @@ class Client:
         """The one thing that a job waits for: `state` and `reason`."""
         return self.request("EXPLAIN", {"job": job}).header
 
+    def verify(self, job: str) -> Header:
+        """Has the broker prove from its files that every line was answered exactly once: the sums over all its lines.
+
+        `verified` is true for a job that has ended and has no problem.
+        """
+        words = ("done", "failed", "dead", "cancelled", "open")
+        total: Header = {"lines": 0, "answers": dict.fromkeys(words, 0), "problem_count": 0, "problems": []}
+        after = None
+        while True:
+            page = self.request("VERIFY", {"job": job, "after": after}).header
+            total |= {"job": page["job"], "state": page["state"], "lines": total["lines"] + page["lines"]}
+            total["answers"] = {word: total["answers"][word] + page["answers"][word] for word in words}
+            total["problem_count"] += page["problem_count"]
+            total["problems"] = (total["problems"] + page["problems"])[:20]
+            if page["complete"]:
+                break
+            after = page["next"]
+        ended = page["state"] not in ("splitting", "waiting", "queued", "running", "held")
+        return total | {"verified": ended and not total["answers"]["open"] and not total["problem_count"]}
+
     # -- Results
 
     def fetch(
