@@ -165,6 +165,7 @@ extension EventLoop {
         submission.tenant = wire.tenant.text
         submission.label = wire.label
         submission.maximumSeconds = wire.maxSeconds.map(Double.init)
+        submission.memoryBytes = wire.memoryBytes ?? statedMemory(of: wire.kind)
         submission.allowsAnyNumerics = wire.numerics == .any
         submission.isStrict = facts.isStrict
         submission.references = facts.references
@@ -212,6 +213,12 @@ extension EventLoop {
             text.append(contentsOf: Array("\n\(input.name)=\(input.blob.text)".utf8))
         }
         return Digest(ContentDigest(of: text))
+    }
+
+    /// What the plugins' manifests say that a task of this kind needs, the most of them.
+    private func statedMemory(of kind: WireName) -> Int {
+        supervisor.catalog.plugins.flatMap(\.manifest.kinds)
+            .filter { $0.name == kind }.compactMap(\.memoryBytes).max() ?? 0
     }
 
     private var knownKinds: Set<String> {

@@ -461,7 +461,7 @@ final class Supervisor {
     /// What the core has to know of the plugins.
     var descriptions: [PluginDescription] {
         catalog.plugins.map { plugin in
-            PluginDescription(
+            var description = PluginDescription(
                 name: plugin.name,
                 kinds: plugin.manifest.kinds.map {
                     PluginKind(
@@ -469,6 +469,8 @@ final class Supervisor {
                         stallMilliseconds: $0.stallMs)
                 },
                 instances: instances[plugin.name] ?? 0)
+            description.memoryBytes = plugin.manifest.memoryBytes ?? 0
+            return description
         }
     }
 }

@@ -55,9 +55,15 @@ extension Core {
         return best
     }
 
+    /// Bytes of the budget that are spoken for: what the workers that are there may use by themselves, and what the tasks
+    /// with a stated need that they hold were admitted on.
+    var memoryTaken: Int {
+        workerList.reduce(memoryInUse) { $0 + (plugins[$1.hello.plugin]?.memoryBytes ?? 0) }
+    }
+
     func fitsMemory(_ job: LiveJob) -> Bool {
         guard let budget = limits.memoryBudget, job.submission.memoryBytes > 0 else { return true }
-        return memoryInUse + job.submission.memoryBytes <= budget
+        return memoryTaken + job.submission.memoryBytes <= budget
     }
 
     /// Knows the kind, and computes under the lane's numerics.

@@ -101,7 +101,7 @@ extension Core {
         }
         if !fitsMemory(job) {
             let need = job.submission.memoryBytes
-            let free = max(0, (limits.memoryBudget ?? 0) - memoryInUse)
+            let free = max(0, (limits.memoryBudget ?? 0) - memoryTaken)
             return set(
                 "MEMORY", "it needs about \(need) bytes of memory; \(free) are free",
                 ["need": .integer(Int64(need)), "free": .integer(Int64(free))])

@@ -19,6 +19,8 @@ public struct PluginDescription: Sendable, Equatable {
     public var kinds: [PluginKind]
     /// Instances that the supervisor keeps running; 0: scaled down, or started by someone else.
     public var instances: Int
+    /// Bytes that one instance may use by itself; 0: not stated.
+    public var memoryBytes = 0
 
     public init(name: String, kinds: [PluginKind], instances: Int) {
         self.name = name

@@ -41,6 +41,7 @@ public struct JobRequest: Sendable {
     public var tenant: String?
     public var label: String?
     public var maximumSeconds: Int?
+    public var memoryBytes: Int?
 
     public init(id: String = JobRequest.newID(), kind: String, spec: JSONValue) {
         self.id = id
@@ -74,6 +75,7 @@ public struct JobRequest: Sendable {
         object["tenant"] = tenant.map { .string($0) }
         object["label"] = label.map { .string($0) }
         object["max_seconds"] = maximumSeconds.map { .integer(Int64($0)) }
+        object["memory_bytes"] = memoryBytes.map { .integer(Int64($0)) }
         return .object(object)
     }
 

@@ -10,20 +10,26 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
         public var `class`: WireName
         /// An attempt whose progress stands still for longer is hung. Nil: never.
         public var stallMs: Int?
+        /// Memory that a task of it needs beside the worker's own, where its submission does not say: an estimate.
+        public var memoryBytes: Int?
         /// JSON Schema of the spec, for people and tools.
         public var schema: JSONValue?
 
         enum CodingKeys: String, CodingKey, CaseIterable {
             case name, `class`
             case stallMs = "stall_ms"
+            case memoryBytes = "memory_bytes"
             case schema
         }
 
-        public init(name: WireName, class: WireName, stallMs: Int? = nil, schema: JSONValue? = nil)
-        {
+        public init(
+            name: WireName, class: WireName, stallMs: Int? = nil, memoryBytes: Int? = nil,
+            schema: JSONValue? = nil
+        ) {
             self.name = name
             self.class = `class`
             self.stallMs = stallMs
+            self.memoryBytes = memoryBytes
             self.schema = schema
         }
     }
@@ -130,6 +136,10 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
             }
             if let stall = kind.stallMs, stall < 1 {
                 throw WireError(.invalidSpec, "must be at least 1", key: "kinds[\(index)].stall_ms")
+            }
+            if let memory = kind.memoryBytes, memory < 1 {
+                throw WireError(
+                    .invalidSpec, "must be at least 1", key: "kinds[\(index)].memory_bytes")
             }
         }
         if let instances, !Self.instanceRange.contains(instances) {

@@ -15,6 +15,8 @@ public struct Submission: Codable, Sendable, Equatable {
     public var label: String?
     /// A cap on the running time of each attempt, in seconds.
     public var maxSeconds: Int?
+    /// Memory that each task needs beside what its worker has anyway: an estimate, for admission.
+    public var memoryBytes: Int?
     /// `any` lets the job go on under other numerics than those of its first attempt.
     public var numerics: NumericsRule?
 
@@ -25,13 +27,14 @@ public struct Submission: Codable, Sendable, Equatable {
     enum CodingKeys: String, CodingKey {
         case id, kind, spec, inputs, after, priority, tenant, label
         case maxSeconds = "max_seconds"
+        case memoryBytes = "memory_bytes"
         case numerics
     }
 
     public init(
         id: JobID, kind: WireName, spec: JSONValue, inputs: [SubmissionInput] = [],
         after: [Dependency] = [], priority: Int = 0, tenant: WireName? = nil, label: String? = nil,
-        maxSeconds: Int? = nil, numerics: NumericsRule? = nil
+        maxSeconds: Int? = nil, memoryBytes: Int? = nil, numerics: NumericsRule? = nil
     ) {
         self.id = id
         self.kind = kind
@@ -42,6 +45,7 @@ public struct Submission: Codable, Sendable, Equatable {
         self.tenant = tenant ?? WireName(known: Self.defaultTenant)
         self.label = label
         self.maxSeconds = maxSeconds
+        self.memoryBytes = memoryBytes
         self.numerics = numerics
     }
 
@@ -58,6 +62,7 @@ public struct Submission: Codable, Sendable, Equatable {
             ?? WireName(known: Self.defaultTenant)
         label = try fields.decodeIfPresent(String.self, forKey: .label)
         maxSeconds = try fields.decodeIfPresent(Int.self, forKey: .maxSeconds)
+        memoryBytes = try fields.decodeIfPresent(Int.self, forKey: .memoryBytes)
         numerics = try fields.decodeIfPresent(NumericsRule.self, forKey: .numerics)
         try check()
     }
@@ -75,6 +80,10 @@ public struct Submission: Codable, Sendable, Equatable {
         if let maxSeconds, maxSeconds < 1 {
             throw WireError(
                 .invalidSpec, "must be at least 1, not \(maxSeconds)", key: "max_seconds")
+        }
+        if let memoryBytes, memoryBytes < 1 {
+            throw WireError(
+                .invalidSpec, "must be at least 1, not \(memoryBytes)", key: "memory_bytes")
         }
         var names: Set<WireName> = []
         for (index, input) in inputs.enumerated() where !names.insert(input.name).inserted {

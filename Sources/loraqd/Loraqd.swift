@@ -75,6 +75,12 @@ struct Loraqd: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "Memory that workers and tasks with a stated need may use together, in MiB (default: 80 % of the machine's).",
+            valueName: "mebibytes"))
+    var memory: Int?
+
+    @Option(
+        help: ArgumentHelp(
             "Workers beat at this interval.", valueName: "milliseconds", visibility: .hidden))
     var heartbeatMs = 1_000
 
@@ -91,6 +97,7 @@ struct Loraqd: ParsableCommand {
         guard (1...36_500).contains(retentionDays) else {
             throw ValidationError("--retention-days must be 1 to 36500")
         }
+        if let memory, memory < 1 { throw ValidationError("--memory must be at least 1 MiB") }
         guard heartbeatMs >= 10, leaseMs >= 2 * heartbeatMs else {
             throw ValidationError("--lease-ms must be at least twice --heartbeat-ms")
         }
@@ -132,6 +139,8 @@ struct Loraqd: ParsableCommand {
             : workers.map(FilePath.absolute)
         configuration.startsWorkers = !noWorkers
         configuration.retentionDays = retentionDays
+        configuration.limits.memoryBudget =
+            memory.map { $0 << 20 } ?? HostResources.memoryBytes() / 5 * 4
         configuration.limits.heartbeatMilliseconds = heartbeatMs
         configuration.limits.leaseMilliseconds = leaseMs
         return configuration

@@ -204,6 +204,31 @@ import Testing
         #expect(harness.takeGiven("w1").count == 1)
     }
 
+    @Test func whatWorkersMayUseThemselvesIsTakenFromTheBudget() {
+        var limits = Limits()
+        limits.memoryBudget = 100
+        let harness = Harness(limits: limits)
+        harness.send(
+            .plugins(
+                Harness.plugins.map {
+                    var plugin = $0
+                    plugin.memoryBytes = 30
+                    return plugin
+                }))
+        harness.hello("w1", jobs: 2)
+        var submission = harness.submission(1)
+        submission.memoryBytes = 60
+        harness.submit(submission)
+        #expect(harness.reason(1) == "RUNNING")
+        submission = harness.submission(2)
+        submission.memoryBytes = 20
+        harness.submit(submission)
+        let waits = harness.core.explain(harness.id(2), at: harness.moment)
+        #expect(waits?.code == "MEMORY" && waits?.details["free"] == .integer(10))
+        harness.finish(harness.takeGiven("w1")[0])
+        #expect(harness.reason(2) == "RUNNING")
+    }
+
     @Test func drainingGivesOutNothing() {
         let harness = Harness()
         harness.hello("w1", jobs: 4)

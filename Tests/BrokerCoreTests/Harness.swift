@@ -34,7 +34,12 @@ final class Harness {
         send(.plugins(Self.plugins))
     }
 
-    var moment: Moment { Moment(monotonic: now, wall: 1_700_000_000_000 + now / 1_000_000) }
+    /// Somebody sets the wall clock: milliseconds that it is off.
+    var wallOffset: Int64 = 0
+
+    var moment: Moment {
+        Moment(monotonic: now, wall: 1_700_000_000_000 + now / 1_000_000 + wallOffset)
+    }
 
     /// As `kill -9` of the broker and a new start.
     func restart() {

@@ -117,6 +117,36 @@ import Testing
         #expect(harness.counts(1)?.leased == 2)
     }
 
+    @Test("KINDS 22: a wall clock that is set, forth or back, changes no lease, no wait and no cap")
+    func clockStepsChangeNothing() {
+        for step in [Int64(86_400_000), -86_400_000, 5_000, -5_000] {
+            let harness = Harness()
+            var capped = harness.submission(1)
+            capped.maximumSeconds = 100
+            harness.submit(capped)
+            harness.hello("w1", jobs: 2)
+            let held = harness.takeGiven("w1")[0]
+            harness.submit(harness.submission(2))
+            let failing = harness.takeGiven("w1")[0]
+            harness.given["w1"] = [held]
+            harness.finish(failing, .error(BrokerError(.badState, .retryable, "busy")))
+            harness.wallOffset = step
+            harness.send(.tick)
+            // Neither at once nor never.
+            #expect(harness.core.accepts(held.key))
+            #expect(harness.reason(2) == "BACKOFF")
+            harness.credit("w1", ["job": 3])
+            harness.pass(seconds: 2, alive: ["w1"])
+            #expect(harness.takeGiven("w1").map(\.key.task.job).contains(harness.id(2)))
+            harness.given["w1"] = [held]
+            harness.pass(seconds: 90, alive: ["w1"])
+            #expect(harness.state(1) == .running)
+            harness.pass(seconds: 10, alive: ["w1"])
+            #expect(harness.state(1) == .failed)
+            #expect(harness.store.job(harness.id(1))?.status.error?.code == .timeout)
+        }
+    }
+
     @Test func failuresHaveTheirOwnBudgets() {
         let harness = Harness()
         harness.submit(harness.submission(1))

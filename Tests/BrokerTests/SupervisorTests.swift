@@ -90,7 +90,8 @@ private func isGone(_ pid: Int32) -> Bool {
 }
 
 @Suite(.serialized) struct SupervisorTests {
-    @Test func aKilledWorkerIsSeenAtOnceAndStartedAgain() throws {
+    @Test("KINDS 20: a killed worker is seen at once and started again")
+    func aKilledWorkerIsSeenAtOnceAndStartedAgain() throws {
         let shop = try Workshop()
         try shop.addPlugin("w", script: "echo hello from here; exec sleep 1000")
         shop.begin()
@@ -200,7 +201,8 @@ private func isGone(_ pid: Int32) -> Bool {
         #expect(exit.status == .unknown)
     }
 
-    @Test func stoppingEndsWholeGroupsWithoutZombies() throws {
+    @Test("KINDS 21: stopping ends whole groups without zombies")
+    func stoppingEndsWholeGroupsWithoutZombies() throws {
         let shop = try Workshop()
         // A child of the worker that ignores SIGTERM, and a worker that does too.
         try shop.addPlugin(

@@ -56,10 +56,13 @@ class CheckedClient(Client):
 class Broker:
     """A real `loraqd` with a home of its own under a short path."""
 
-    def __init__(self, workers: Sequence[pathlib.Path] = (), lease_ms: int = 3000, heartbeat_ms: int = 100) -> None:
+    def __init__(
+        self, workers: Sequence[pathlib.Path] = (), lease_ms: int = 3000, heartbeat_ms: int = 100, memory_mib: int | None = None
+    ) -> None:
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="lq-", dir="/tmp"))
         self.workers = list(workers)
         self.options = ["--lease-ms", str(lease_ms), "--heartbeat-ms", str(heartbeat_ms)]
+        self.options += ["--memory", str(memory_mib)] if memory_mib else []
         self.process: subprocess.Popen[str] | None = None
         self._clients: list[Client] = []
 

@@ -83,18 +83,21 @@ def test_logs_follow_a_job_to_its_end(loraq, client):
     assert client.job(job)["state"] == "succeeded", "it ended with the job"
 
 
-def test_events_follow_without_a_gap(broker, loraq, client):
-    job = client.submit("countdown", {"seconds": 0.2})
+def test_events_follow_without_a_gap_though_the_broker_is_killed(broker, client):
+    """KINDS 24: what a subscriber did not hear is read from the broker."""
+    job = client.submit("countdown", {"seconds": 0}, after=[{"job": client.submit("countdown", {"seconds": 1.5}), "on": "finish"}])
     command = [str(BIN / "loraq"), "events", "-f", "--json", "--job", job, "--home", str(broker.home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as events:
         assert events.stdout is not None
         types = []
         for line in events.stdout:
             event = json.loads(line)
+            if event["type"] == "job.waiting":
+                broker.restart()
             if event["type"].startswith("job."):
                 types.append(event["type"])
             if event["type"] == "job.succeeded":
                 break
         events.terminate()
         events.wait(DEADLINE_S)
-    assert types == ["job.queued", "job.running", "job.succeeded"]
+    assert types == ["job.waiting", "job.queued", "job.running", "job.succeeded"]

@@ -5,7 +5,9 @@ import os
 import signal
 
 import harness
+import pytest
 from harness import DEADLINE_S, FakeWorker, until
+from loraq import LoraqError
 from test_queue import words
 
 
@@ -208,6 +210,97 @@ def test_what_a_task_had_produced_before_its_cancel_is_kept(bare_broker, worker)
     kept = list(client.results(job, stream="all"))
     assert [line["text"] for line in kept] == ["half an ans"]
     assert client.job(job)["counts"]["cancelled"] == 2
+
+
+def test_tasks_are_admitted_on_an_estimate_of_their_memory(tmp_path):
+    kinds = [{"name": "big", "class": "slot", "memory_bytes": 100 << 20}]
+    folder = harness.plugin_folder(tmp_path, "fake", "#!/bin/sh\n", {"kinds": kinds, "instances": 0, "memory_bytes": 40 << 20})
+    with harness.running(folder, memory_mib=250) as broker:
+        client = broker.client()
+        worker = harness.FakeWorker(broker, kinds=["big"])
+        worker.hello()
+        worker.credit(10)
+        # 250 MiB, of which the worker itself may use 40: two of 100 go in, the third waits.
+        jobs = [client.submit("big", {"n": n}) for n in range(3)]
+        held = worker.tasks(2)
+        assert worker.sees_no_task()
+        reason = client.explain(jobs[2])["reason"]
+        assert reason["code"] == "MEMORY", reason
+        assert reason["details"] == {"need": 100 << 20, "free": 10 << 20}
+        # What needs less goes on; what can never fit is refused at once.
+        client.submit("big", {}, memory_bytes=5 << 20, priority=1)
+        small = worker.tasks(1)[0]
+        with pytest.raises(LoraqError) as refused:
+            client.submit("big", {}, memory_bytes=300 << 20)
+        assert refused.value.code == "LIMIT"
+        for task in (small, held[0]):
+            worker.finish(task, {})
+            worker.acknowledged(task)
+        assert worker.tasks(1)[0]["job"] == jobs[2]
+        worker.close()
+
+
+def test_a_drained_worker_ends_what_it_holds_and_gets_no_more(bare_broker, worker):
+    client = bare_broker.client()
+    worker.hello()
+    worker.credit(10)
+    first = client.submit("long", {})
+    task = worker.tasks(1)[0]
+    assert client.drain(worker.instance) == [worker.instance]
+    worker.receive("DRAIN")
+    second = client.submit("long", {})
+    assert worker.sees_no_task()
+    worker.finish(task, {"ok": True})
+    assert worker.acknowledged(task) == "accepted"
+    assert client.wait(first, DEADLINE_S)["state"] == "succeeded"
+    other = FakeWorker(bare_broker)
+    other.hello()
+    other.credit(1)
+    assert other.tasks(1)[0]["job"] == second
+    # The whole broker: nothing new is taken or given out, what runs ends, nothing is lost.
+    assert sorted(client.drain()) == sorted([worker.instance, other.instance])
+    with pytest.raises(LoraqError) as refused:
+        client.submit("long", {})
+    assert refused.value.code == "DRAINING"
+    (task,) = other.held.values()
+    other.finish(task, {"ok": True})
+    assert other.acknowledged(task) == "accepted"
+    assert client.wait(second, DEADLINE_S)["state"] == "succeeded"
+    other.close()
+
+
+def test_an_upgrade_loses_nothing_and_says_what_waits_for_numerics_that_are_gone(bare_broker, worker):
+    client = bare_broker.client()
+    worker.numerics = "v1"
+    worker.hello()
+    worker.credit(2)
+    begun = client.batch([{"custom_id": f"c{n}"} for n in range(4)], kind="echo")
+    fresh = client.batch([{"custom_id": "fresh"}], kind="echo")
+    held = worker.tasks(2)
+    client.drain(worker.instance)
+    worker.receive("DRAIN")
+    for task in held:
+        worker.finish(task, {"custom_id": task["custom_id"], "by": "v1"})
+        worker.acknowledged(task)
+    worker.send("BYE", {"session": worker.session})
+    new = FakeWorker(bare_broker, numerics="v2")
+    new.hello()
+    new.credit(10)
+    task = new.tasks(1)[0]
+    assert task["job"] == fresh
+    new.finish(task, {"custom_id": "fresh", "by": "v2"})
+    new.acknowledged(task)
+    reason = client.explain(begun)["reason"]
+    assert reason["code"] == "NUMERICS_UNAVAILABLE", reason
+    client.cancel(begun)
+    client.retry(begun, numerics="any")
+    for task in new.tasks(2):
+        new.finish(task, {"custom_id": task["custom_id"], "by": "v2"})
+        new.acknowledged(task)
+    assert client.wait(begun, DEADLINE_S)["state"] == "succeeded"
+    assert sorted(line["by"] for line in client.results(begun)) == ["v1", "v1", "v2", "v2"]
+    assert client.verify(begun)["verified"]
+    new.close()
 
 
 def test_credit_counts_what_a_worker_says_it_holds_by_its_class(tmp_path):

@@ -41,6 +41,7 @@ def still_client(tmp_path):
 
 
 def test_a_task_that_stands_still_is_hung_and_tried_again(still_client):
+    """KINDS 19."""
     job = still_client.submit("still", {})
     event = until(
         lambda: next((e for e in still_client.events(job=job) if e["type"] == "task.retry"), None), "the task is tried again"
@@ -59,6 +60,7 @@ def test_a_task_that_moves_is_not_hung_and_ends_by_the_cap_of_its_job(still_clie
 
 
 def test_a_cancel_ends_even_what_does_not_listen(still_client):
+    """KINDS 21."""
     job = still_client.submit("still", {"moves": False})
     until(lambda: still_client.job(job)["state"] == "running", "the task runs")
     still_client.cancel(job)
@@ -90,6 +92,7 @@ def test_plugins_are_scaled_up_and_down(client):
 
 
 def test_a_stopped_broker_leaves_no_process(broker):
+    """KINDS 21: no process and no zombie."""
     client = broker.client()
     client.wait(client.batch(words(5), kind="wordcount"), DEADLINE_S)
     pids = [worker["pid"] for worker in client.workers()["workers"]]
@@ -110,6 +113,7 @@ def test_a_stopped_broker_leaves_no_process(broker):
 
 
 def test_a_worker_that_was_frozen_past_its_lease_does_no_harm(broker):
+    """KINDS 19 and 22."""
     client = broker.client()
     count = 3000
     job = client.batch(words(count), kind="wordcount")

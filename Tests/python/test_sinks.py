@@ -28,6 +28,7 @@ def test_a_stream_of_an_ended_job_is_its_lines(client):
 
 
 def test_a_stream_goes_on_after_the_brokers_death(broker):
+    """KINDS 24: delivery goes on where it was."""
     client = broker.client()
     count = 500
     job = client.batch(words(count), kind="wordcount")
@@ -40,6 +41,7 @@ def test_a_stream_goes_on_after_the_brokers_death(broker):
 
 
 def test_a_sink_that_does_not_read_harms_nobody_and_its_gap_is_fetched(broker):
+    """KINDS 24: drops are counted, and the gap is fetched."""
     client = broker.client()
     count = 3000
     socket = client.context.socket(zmq.PULL)
@@ -68,6 +70,7 @@ def test_a_sink_that_does_not_read_harms_nobody_and_its_gap_is_fetched(broker):
 
 
 def test_a_client_that_vanishes_leaves_the_broker_unharmed(broker):
+    """KINDS 24: a dead peer costs nothing."""
     client = broker.client()
     gone = broker.client()
     job = client.batch(words(200), kind="wordcount")

@@ -21,29 +21,37 @@ struct Events: SessionCommand {
         let id = try job.map { try session.client.job($0).id }
         // Subscribed before the stored ones are read: none falls between.
         let live = follow ? try session.client.subscribe(to: id.map { ["job/\($0)"] } ?? []) : nil
-        var last = try printStored(id, session)
+        var last = try printStored(id, after: after, limit: limit, session)
         guard let live else { return }
+        // What is kept is read from the broker, so that nothing is missed that a slow reader, or a broker's restart, let
+        // fall; an event that comes only says that it is time to look. What is not kept is shown as it comes.
+        let watch = Stopwatch()
+        var lookedAt = watch.elapsed
         while !Interrupts.isInterrupted {
-            guard let event = try live.next(within: .milliseconds(200)) else { continue }
-            let isKept = !["progress", "log", "chunk"].contains(event.type)
-            if isKept, let number = event.number {
-                if number <= last { continue }
-                last = number
+            let event = try live.next(within: .milliseconds(200))
+            let isKept = event.map { !["progress", "log", "chunk"].contains($0.type) } ?? false
+            if let event, !isKept { try show(event.json, session) }
+            let isNew = isKept && (event?.number ?? 0) > last
+            if isNew || watch.elapsed - lookedAt > .seconds(2) {
+                lookedAt = watch.elapsed
+                last = max(last, try printStored(id, after: String(last), limit: nil, session))
             }
-            try show(event.json, session)
         }
         throw ExitCode(ExitStatus.interrupted.rawValue)
     }
 
     /// - Returns: The number of the last event.
-    private func printStored(_ id: String?, _ session: Session) throws -> Int {
+    private func printStored(_ id: String?, after: String?, limit: Int?, _ session: Session) throws
+        -> Int
+    {
         var header = JSONObject()
         header["after"] = after.map { .string($0) }
         header["job"] = id.map { .string($0) }
         var newest: [JSONValue] = []
         var last = 0
         while true {
-            let reply = try session.call(.events, header)
+            let reply = try session.call(
+                .events, header, policy: RequestPolicy(waitsForBroker: follow))
             let events = reply.header["events"]?.array ?? []
             last = max(last, events.compactMap { $0["event"]?.integer }.max() ?? 0)
             if let limit {

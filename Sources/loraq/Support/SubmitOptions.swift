@@ -28,7 +28,16 @@ struct SubmitOptions: ParsableArguments {
             "Stop the job if it runs longer than this.", valueName: "seconds"))
     var maxSeconds: Int?
 
+    @Option(
+        help: ArgumentHelp(
+            "What each task needs beside its worker's own memory; it waits until that is free.",
+            valueName: "mebibytes"))
+    var memory: Int?
+
     mutating func validate() throws {
+        if let memory, !(1...1 << 30).contains(memory) {
+            throw ValidationError("--memory must be at least 1 MiB")
+        }
         if let priority, !(-100...100).contains(priority) {
             throw ValidationError("--priority must be from -100 to 100, not \(priority)")
         }
@@ -56,6 +65,7 @@ struct SubmitOptions: ParsableArguments {
         request.tenant = tenant
         request.label = label
         request.maximumSeconds = maxSeconds
+        request.memoryBytes = memory.map { $0 << 20 }
         for text in after {
             let dependency = try DependencyText(text)
             for job in try Self.jobs(dependency.selector, session) {

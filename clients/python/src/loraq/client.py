@@ -156,6 +156,7 @@ class Client:
         tenant: str | None = None,
         label: str | None = None,
         max_seconds: int | None = None,
+        memory_bytes: int | None = None,
         numerics: str | None = None,
     ) -> str:
         """Submits a job and returns its id. Accepted means durable.
@@ -177,6 +178,7 @@ class Client:
             "tenant": tenant,
             "label": label,
             "max_seconds": max_seconds,
+            "memory_bytes": memory_bytes,
             "numerics": numerics,
         }
         job = {key: value for key, value in submission.items() if value is not None}
