@@ -24,7 +24,7 @@ extension Core {
                 ["leased": .integer(Int64(counts.leased)), "workers": .list(holders(of: job))])
         } else if isBrokerDraining {
             set("DRAINING", "the broker is draining and gives out nothing more")
-        } else if job.hasReady || job.queue != nil {
+        } else if job.hasReady || job.pendingRequest != nil {
             explainQueue(job, at: moment, set)
         } else if let suspect = job.tasks.values.first(where: { $0.isSuspect && $0.state == .ready }
         ) {
@@ -32,8 +32,10 @@ extension Core {
                 "WAITS_TO_RUN_ALONE",
                 "task \(suspect.id) was in hand when a worker died, and runs alone as soon as a worker is empty"
             )
-        } else {
+        } else if counts.backoff > 0 || job.queue == nil {
             explainBackoff(job, at: moment, set)
+        } else {
+            explainQueue(job, at: moment, set)
         }
         return answer
     }

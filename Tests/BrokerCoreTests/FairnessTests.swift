@@ -104,6 +104,15 @@ import Testing
         #expect(order == [1, 2, 3, 4, 5].map(harness.id))
     }
 
+    @Test("KINDS 23: a batch so far back that its lines are not read yet waits for those ahead")
+    func explainFarBack() {
+        let harness = Harness()
+        harness.hello("w1", sequences: 0)
+        for number in 1...70 { harness.submitBatch(number, lines: 10) }
+        let far = harness.core.explain(harness.id(70), at: harness.moment)
+        #expect(far?.code == "QUEUED_BEHIND" && far?.details["ahead"] == .integer(69))
+    }
+
     // MARK: Urgent work
 
     private func preempted(_ harness: Harness) -> [TaskID] {

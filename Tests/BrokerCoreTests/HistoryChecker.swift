@@ -20,6 +20,12 @@ struct HistoryChecker {
             try check(job, store)
         }
         try checkEvents(store)
+        if let core = simulation.settledCore {
+            let counts = Dictionary(grouping: store.jobs.values, by: \.status.state)
+                .mapValues(\.count)
+            try require(
+                core.jobCounts == counts, "PING tells \(core.jobCounts), there are \(counts)")
+        }
         try require(store.tasks.isEmpty, "tasks left over: \(store.tasks.keys)")
         try checkAcceptances(store)
     }

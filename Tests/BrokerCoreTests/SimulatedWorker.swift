@@ -27,6 +27,8 @@ struct SimulatedWorker {
     var received: [String: Int] = [:]
     var classes: [AttemptKey: String] = [:]
     var helloNumber = 0
+    /// Told to end what it holds, take nothing new, and go.
+    var isDraining = false
 
     init(instance: String, sequences: Int, peer: PeerID) {
         self.instance = instance
@@ -42,6 +44,7 @@ struct SimulatedWorker {
         session = nil
         isAlive = true
         isDeaf = false
+        isDraining = false
         stoppedUntil = 0
         held = []
         spool = []

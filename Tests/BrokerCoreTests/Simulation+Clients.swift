@@ -60,7 +60,12 @@ extension Simulation {
     /// A person cancels, holds, releases, retries.
     private func meddle() {
         guard let id = acknowledged.sorted().randomElement(using: &random) else { return }
-        switch random.below(5) {
+        switch random.below(6) {
+        case 5:
+            let worker = workers[random.below(workers.count)].instance
+            note("drain \(worker)")
+            let request = newRequest()
+            ask(.drain(worker: worker, request: request), request)
         case 0:
             note("cancel \(id)")
             let request = newRequest()

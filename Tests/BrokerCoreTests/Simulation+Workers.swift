@@ -29,6 +29,8 @@ extension Simulation {
             if chance(0.01) { workers[place].isDeaf.toggle() }
             compute(place)
             guard isRunning(place, pid) else { return }
+            if workers[place].isDraining, workers[place].holding.isEmpty { return leave(place) }
+            if chance(0.01) { putBack(place) }
             // A HELLO may have been lost with a broker: say it again until there is an answer.
             guard let session = workers[place].session else { return sayHello(place) }
             if !chance(0.02) { sendBeat(place, session) }
@@ -126,6 +128,36 @@ extension Simulation {
         workers[place].release(held.assignment.key, kind: held.assignment.kind)
         sendResult(place, result)
         sendCredit(place)
+    }
+
+    /// It has no room for a task after all.
+    private func putBack(_ place: Int) {
+        guard let session = workers[place].session, let held = workers[place].held.popLast() else {
+            return
+        }
+        let key = held.assignment.key
+        note("\(workers[place].instance) puts \(key.task.index) back")
+        workers[place].release(key, kind: held.assignment.kind)
+        let peer = workers[place].peer
+        at(between(0.0001, 0.05)) { [unowned self] in
+            step(
+                .workerDefer(
+                    peer: peer, session: session, tasks: [key], reason: "busy",
+                    retryAfterMilliseconds: 700))
+        }
+        sendCredit(place)
+    }
+
+    /// The orderly end of a drained worker; another one is started after it.
+    private func leave(_ place: Int) {
+        let worker = workers[place]
+        note("\(worker.instance) has drained and leaves")
+        if let session = worker.session { step(.workerBye(peer: worker.peer, session: session)) }
+        workers[place].isAlive = false
+        report(
+            ProcessExit(
+                instance: worker.instance, pid: worker.pid, status: .exited(0), isExpected: true))
+        at(between(0.2, 4)) { [unowned self] in startWorker(place) }
     }
 
     /// Stops at a task; with an outcome it reports it, else it only forgets.

@@ -136,6 +136,37 @@ final class Simulation {
         }
     }
 
+    /// The core, when nothing of it waits for the disk.
+    var settledCore: Core? { commits.isEmpty ? core : nil }
+
+    /// A reason for waiting that is not true: somebody who could take the job has room.
+    private func checkReasons() {
+        guard let core else { return }
+        for id in core.jobs.keys.sorted() {
+            guard let job = core.job(id), !job.status.state.isFinal else { continue }
+            guard let reason = core.explain(id, at: moment), !reason.code.isEmpty else {
+                violation = "job \(id) waits for nothing that can be named"
+                return
+            }
+            let resourceClass = job.submission.kind == "infer" ? "sequence" : "job"
+            let hasRoom = core.workerList.contains {
+                $0.isOpen && $0.classes[job.submission.kind] != nil
+                    && $0.available(resourceClass) > 0
+            }
+            let isTrue =
+                switch reason.code {
+                case "RUNNING": job.status.counts.leased > 0
+                case "HELD": job.status.isHeld
+                case "BACKOFF": job.status.counts.backoff > 0
+                case "DEPENDENCY": job.submission.after.contains { !$0.isFulfilled }
+                case "NO_CREDIT": !hasRoom
+                case "WORKER_NOT_READY": core.workerList.isEmpty
+                default: true
+                }
+            if !isTrue { violation = "job \(id) is said to wait for \(reason.code), and does not" }
+        }
+    }
+
     private var isOver: Bool {
         submitted.keys.allSatisfy { store.job($0)?.status.state.isFinal == true }
     }
@@ -249,6 +280,7 @@ final class Simulation {
         at(0.5) { [unowned self] in
             step(.tick)
             checkLeases()
+            checkReasons()
             if core != nil, chance(0.004) { crashBroker() }
             if chance(0.002) {
                 // The whole host sleeps.
@@ -373,6 +405,8 @@ final class Simulation {
             send(peer) { [unowned self] place in
                 if workers[place].session != nil { sayHello(place) }
             }
+        case .drainWorker(let peer, _):
+            send(peer) { [unowned self] place in workers[place].isDraining = true }
         case .killWorker(let instance, let reason):
             if let place = workers.firstIndex(where: { $0.instance == instance }) {
                 note("kill \(instance): \(reason)")

@@ -188,6 +188,11 @@ import Testing
         #expect(crashes.count == 3)
         #expect(
             crashes.allSatisfy { $0.exit?.status == .signaled(11) && $0.exit?.peakBytes == 12345 })
+        // Who asks for the job sees it too.
+        let told = harness.store.job(harness.id(1))?.status.error
+        #expect(told?.details["signal"] == .integer(11))
+        #expect(told?.details["peak_bytes"] == .integer(12345))
+        #expect(told?.details["last_log"] == .text("illegal memory reference"))
         #expect(crashes.last?.exit?.lastLog == "illegal memory reference")
         #expect(harness.store.job(harness.id(1))?.status.error?.code == .workerDied)
         // It can be sent again.
@@ -219,6 +224,22 @@ import Testing
             harness.credit("w1", ["sequence": sent])
         }
         #expect(harness.takeGiven("w1").count == 2)
+    }
+
+    @Test("KINDS 20: a death for want of memory is told as such")
+    func aDeathForWantOfMemoryIsTold() {
+        let harness = Harness()
+        harness.submit(harness.submission(1))
+        harness.hello("w1")
+        var exit = ProcessExit(
+            instance: "w1", pid: 100, status: .signaled(9), peakBytes: 3 << 30, lastLog: "step 7\n")
+        exit.isOutOfMemory = true
+        harness.send(.workerExited(exit))
+        let error = harness.store.attempts.last?.error
+        #expect(error?.message.contains("the kernel ran out of memory") == true)
+        #expect(error?.details["cause"] == .text("out of memory"))
+        #expect(error?.details["peak_bytes"] == .integer(3 << 30))
+        #expect(error?.details["last_log"] == .text("step 7"))
     }
 
     @Test("KINDS 20: only the guilty dies")

@@ -1,6 +1,8 @@
 """Commands of `loraq` on jobs, run as a person runs them, against a real broker."""
 
 import json
+import os
+import pty
 import subprocess
 
 import pytest
@@ -75,6 +77,22 @@ def test_top_follows_events_in_plain_lines(broker, client):
                 break
         top.terminate()
         assert top.wait(DEADLINE_S) == 130
+
+
+def test_top_on_a_terminal_redraws_in_place(broker, client):
+    client.submit("countdown", {"seconds": 600}, label="long-one")
+    main, side = pty.openpty()
+    command = [str(BIN / "loraq"), "top", "--home", str(broker.home)]
+    with subprocess.Popen(command, stdin=side, stdout=side, stderr=side, env=os.environ | {"TERM": "xterm"}) as top:
+        os.close(side)
+        seen = b""
+        while seen.count(b"\x1b[H") < 2:
+            seen += os.read(main, 65536)
+        top.terminate()
+        assert top.wait(DEADLINE_S) == 130
+    os.close(main)
+    assert b"long-one" in seen
+    assert b"wordcount-1" in seen
 
 
 def test_logs_follow_a_job_to_its_end(loraq, client):

@@ -12,7 +12,7 @@ from harness import BIN, DEADLINE_S, until
 
 LINES = int(os.environ.get("LORAQ_BATCH_LINES", "60000"))
 #: Stated in docs/architecture.md: peak resident memory of the broker and of the command line, whatever the number of lines.
-BROKER_MIB = 256
+BROKER_MIB = 160
 COMMAND_MIB = 64
 
 

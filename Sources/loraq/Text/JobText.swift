@@ -73,6 +73,9 @@ enum JobText {
         }
         if let error = job.error {
             lines.add("error", style.red("\(error.code)") + ": \(error.message)")
+            if let details = flat(error.details), !details.isEmpty {
+                lines.add("details", details)
+            }
             if let hint = error.hint { lines.add("hint", hint) }
         }
         return lines.text + resultText(job.result, style)
