@@ -26,6 +26,8 @@ public final class Core {
     var endedCounts: [JobState: Int]
     var openCounts: [JobState: Int] = [:]
     var greatestForgotten: JobID?
+    /// Pruned in this broker run, the last ones: what is asked for twice counts once.
+    var prunedLately: Set<JobID> = []
     var tombstonesSince: Int64
     var nextJobSequence: Int64
     var nextEventNumber: Int64

@@ -438,7 +438,8 @@ extension Core {
             tombstonesSince = horizon
             store(.forgetTombstones(before: horizon))
         }
-        for entry in pruned {
+        if prunedLately.count > 10_000 { prunedLately.removeAll() }
+        for entry in pruned where !prunedLately.contains(entry.id) {
             let id = entry.id
             if let job = jobs[id] {
                 guard job.status.state.isFinal else { continue }
@@ -448,6 +449,7 @@ extension Core {
             } else {
                 endedCounts[entry.state, default: 1] -= 1
             }
+            prunedLately.insert(id)
             greatestForgotten = max(greatestForgotten ?? id, id)
             store(.pruneJob(id, at: wall))
         }

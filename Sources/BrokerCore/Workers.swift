@@ -257,7 +257,7 @@ extension Core {
             let isQuiet = exit.isExpected || worker.killReason != nil
             release(worker, isQuiet ? .preempted : .crash, error, exit: exit)
         } else if workersByInstance[exit.instance] == nil {
-            releaseOrphans(of: exit.instance, .crash, error, exit)
+            releaseOrphans(of: exit.instance, exit.isExpected ? .preempted : .crash, error, exit)
         }
         needsDispatch = true
     }

@@ -75,6 +75,10 @@ import Testing
                 [1, 3].map { EndedJob(id: harness.id($0), state: .cancelled) }, tombstonesBefore: 0)
         )
         #expect(harness.core.jobCounts == [.cancelled: 1])
+        // Asked for again before its commit is seen: it counts once (seed 1641).
+        harness.send(
+            .prune([EndedJob(id: harness.id(1), state: .cancelled)], tombstonesBefore: 0))
+        #expect(harness.core.jobCounts == [.cancelled: 1])
         harness.restart()
         #expect(harness.core.jobCounts == [.cancelled: 1])
     }

@@ -64,6 +64,17 @@ import Testing
         #expect(harness.store.attempts.last?.outcome == "crash")
     }
 
+    /// Found by the simulator (seed 2381): it was taken for a crash, and cost the task an attempt.
+    @Test func anAdoptedWorkerThatIsEndedOnPurposeCostsNothing() {
+        let harness = Harness()
+        harness.submit(harness.submission(1))
+        harness.hello("w1")
+        harness.restart()
+        harness.exit("w1", expected: true)
+        #expect(harness.store.attempts.map(\.outcome) == ["preempted"])
+        #expect(harness.store.tasks.values.first?.failures.crash == 0)
+    }
+
     @Test func anUnknownSessionIsAskedToSayHello() {
         let harness = Harness()
         harness.hello("w1")
