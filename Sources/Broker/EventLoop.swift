@@ -28,6 +28,11 @@ final class EventLoop {
     /// Results, logs, lines: work that reads files.
     let reader: WorkQueue
     let splitter: WorkQueue
+    /// Splits files of at most `smallFileBytes`, so that they do not wait for a great one.
+    let smallSplitter: WorkQueue
+    static let smallFileBytes = 4 << 20
+    /// Reads jobs' files again for `VERIFY`.
+    let verifier: WorkQueue
     let supervisor: Supervisor
     let startedAt = MonotonicTime.now()
 
@@ -109,6 +114,8 @@ final class EventLoop {
         disk = try WorkQueue(name: "disk")
         reader = try WorkQueue(name: "reader")
         splitter = try WorkQueue(name: "splitter")
+        smallSplitter = try WorkQueue(name: "small splitter")
+        verifier = try WorkQueue(name: "verifier")
         supervisor = try Supervisor(
             settings: Self.supervisorSettings(configuration, home), log: log)
         context = try Context()

@@ -90,7 +90,8 @@ extension EventLoop {
         let work = BatchSplitter(
             blobPath: blobs.path(of: content),
             rules: rules(of: job, kind: request.kind) { asker.refusal($0) })
-        offload(splitter) { () -> BatchSplitter.Outcome in
+        let isSmall = blobs.size(of: content).map { $0 <= Self.smallFileBytes } ?? true
+        offload(isSmall ? smallSplitter : splitter) { () -> BatchSplitter.Outcome in
             if control.isCancelled { return .stopped }
             let outcome = work.run { part in
                 guard control.waitForRoom(part) else { return false }

@@ -13,7 +13,7 @@ extension EventLoop {
         let header = try message.decode(VerifyRequest.self)
         let from = Int(clamping: try Self.number(header.after, "after") ?? 0)
         let limit = min(max(1, header.limit ?? Self.verifyPage), Self.verifyPage)
-        guard reader.backlog < 1_000 else {
+        guard verifier.backlog < 100 else {
             throw ErrorObject(
                 .limit, .retryable, "too many readers wait for the disk", retryAfterMs: 200)
         }
@@ -40,8 +40,7 @@ extension EventLoop {
             ledger: ledger, from: from, limit: limit, blobPath: blobPath,
             directory: home.run(of: job.id.text),
             rules: rules(of: job.id, kind: job.submission.kind))
-        // Its own thread's work is bounded; a job in the store is not pruned within it, or the page says so.
-        offload(reader) {
+        offload(verifier) {
             check.run()
         } then: { loop, page in
             do {

@@ -42,9 +42,8 @@ extension EventLoop {
             kinds: kinds, held: view.held.count, rssBytes: Int(view.residentBytes),
             peakBytes: view.peakBytes.map(Int.init))
         var classes: [String: WorkerObject.ClassUse] = [:]
-        for (name, free) in view.credit { classes[name] = .init(held: 0, free: free) }
-        if classes.count == 1, let name = classes.keys.first {
-            classes[name]?.held = view.held.count
+        for (name, free) in view.credit {
+            classes[name] = .init(held: view.heldCounts[name] ?? 0, free: free)
         }
         object.classes = classes
         return object
@@ -160,6 +159,8 @@ extension EventLoop {
         for sink in sinks.all { detach(sink) }
         for split in splits.values { split.cancel() }
         splitter.stop()
+        smallSplitter.stop()
+        verifier.stop()
         reader.stop()
         disk.stop()
         pipeline.stop()

@@ -225,6 +225,7 @@ public final class Core {
                 pluginVersion: worker.hello.pluginVersion, pid: worker.hello.pid,
                 kinds: worker.hello.kinds, numerics: worker.hello.numerics, state: state,
                 held: worker.heldInOrder.map(\.id), credit: credit,
+                heldCounts: worker.heldCounts.filter { $0.value > 0 },
                 residentBytes: worker.residentBytes, peakBytes: worker.peakBytes,
                 silentNanoseconds: time - worker.lastHeard)
         }
@@ -344,6 +345,8 @@ public struct WorkerView: Sendable, Equatable {
     public var held: [TaskID]
     /// Tasks that it could still be sent, per resource class.
     public var credit: [String: Int]
+    /// How many of the held ones there are, per resource class.
+    public var heldCounts: [String: Int]
     public var residentBytes: Int64
     public var peakBytes: Int64?
     /// Nanoseconds since its last message.

@@ -204,6 +204,16 @@ import Testing
         #expect(harness.takeGiven("w1").count == 1)
     }
 
+    @Test func aWorkerShowsWhatItHoldsPerClass() {
+        let harness = Harness()
+        harness.submitBatch(1, lines: 3)
+        harness.submit(harness.submission(2))
+        harness.hello("w1", sequences: 2, jobs: 3)
+        let view = harness.core.workers().first
+        #expect(view?.heldCounts == ["sequence": 2, "job": 1])
+        #expect(view?.credit == ["sequence": 0, "job": 2])
+    }
+
     @Test func whatWorkersMayUseThemselvesIsTakenFromTheBudget() {
         var limits = Limits()
         limits.memoryBudget = 100

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
 from harness import BIN, DEADLINE_S, until
 
@@ -21,15 +22,22 @@ def peak_mib(pid: int) -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
+#: Runs a command and writes its peak memory in KiB as the last line of standard error. A process of its own, since a child's
+#: `ru_maxrss` begins with the size of the process that it was forked from.
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], check=False).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
 def command(broker, *words: str) -> tuple[str, float]:
     """Runs `loraq`; its output and its peak memory in MiB."""
-    with subprocess.Popen([str(BIN / "loraq"), *words, "--home", str(broker.home)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, words
-    return output, usage.ru_maxrss / 1024
+    line = [sys.executable, "-S", "-c", MEASURE, str(BIN / "loraq"), *words, "--home", str(broker.home)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (words, done.stderr)
+    return done.stdout, int(done.stderr.split()[-1]) / 1024
 
 
 def test_a_great_batch_in_flat_memory_through_three_kills(broker, tmp_path):

@@ -179,6 +179,16 @@ def test_a_running_task_is_cancelled_and_the_worker_goes_on(client):
     assert client.wait(client.submit("countdown", {"seconds": 0}), DEADLINE_S)["state"] == "succeeded"
 
 
+def test_a_great_file_that_is_being_split_holds_nobody_up(client):
+    """KINDS 23."""
+    great = client.batch(b"".join(b'{"custom_id": "%d", "text": ""}\n' % n for n in range(600_000)), kind="wordcount")
+    small = client.batch(words(3), kind="wordcount", tenant="other")
+    client.wait(small, DEADLINE_S)
+    client.cancel(great)
+    order = [event["job"] for event in client.events() if event["type"] in ("job.queued", "job.running", "job.cancelled")]
+    assert order.index(small) < order.index(great)
+
+
 def test_hold_and_release(client):
     blocker = client.submit("countdown", {"seconds": 3600})
     job = client.submit("countdown", {"seconds": 0}, after=[{"job": blocker, "on": "finish"}])
