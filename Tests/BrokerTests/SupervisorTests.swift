@@ -38,14 +38,17 @@ private final class Workshop {
         return try Supervisor(settings: settings, log: log)
     }
 
-    func addPlugin(_ name: String, script: String, extra: String = "") throws {
+    func addPlugin(
+        _ name: String, script: String, extra: String = "", classes: [String] = ["job"]
+    ) throws {
         let directory = "\(home.workers)/\(name)"
+        let kinds = classes.map { #"{"name": "\#(name)-\#($0)", "class": "\#($0)"}"# }
         try DurableFile.createDirectories(directory)
         try DurableFile.write("#!/bin/sh\n\(script)\n", to: "\(directory)/run", mode: 0o700)
         try DurableFile.write(
             """
             {"name": "\(name)", "version": "1", "protocol": "LQP/1", "exec": ["./run"],
-             "kinds": [{"name": "\(name)-kind", "class": "job"}]\(extra)}
+             "kinds": [\(kinds.joined(separator: ","))]\(extra)}
             """, to: "\(directory)/worker.json")
     }
 
@@ -228,6 +231,17 @@ private func isGone(_ pid: Int32) -> Bool {
         #expect(shop.supervisor.isIdle)
         #expect(isGone(child))
         #expect(HostResources.startTicks(pid: Int(record.pid)) == nil, "a zombie was left")
+    }
+
+    @Test func aPluginOfTwoClassesGetsTwoWorkersOnCoresOfTheirOwn() throws {
+        let shop = try Workshop()
+        try shop.addPlugin("w", script: "exec sleep 1000", classes: ["sequence", "job"])
+        try shop.addPlugin("x", script: "exec sleep 1000", extra: #", "instances": 1"#)
+        shop.begin()
+        #expect(shop.started().map(\.instance) == ["w-1", "w-2", "x-1"])
+        let cores = ["w-1", "w-2", "x-1"].map { shop.supervisor.slots[$0]?.cpus ?? [] }
+        #expect(cores.allSatisfy { !$0.isEmpty } && Set(cores.joined()) == [0, 1, 2, 3])
+        #expect(cores.joined().count == 4, "no core twice: \(cores)")
     }
 
     @Test func scalingStartsAndNamesTheSurplus() throws {
