@@ -36,8 +36,8 @@ extension LoRAConfig {
         }
         object["alpha_pattern"] = .object(alphas)
         object["base_model_name_or_path"] = baseModelName.map { .string($0) } ?? .null
-        object["bias"] = .string("none")
-        object["ensure_weight_tying"] = .bool(false)
+        object["bias"] = .string(bias.rawValue)
+        object["ensure_weight_tying"] = .bool(ensuresWeightTying)
         object["exclude_modules"] = selection(excluded)
         object["fan_in_fan_out"] = .bool(false)
         object["inference_mode"] = .bool(inferenceMode)

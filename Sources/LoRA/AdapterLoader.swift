@@ -113,6 +113,12 @@ private struct Loading {
             saved.append(SavedModule(module: module, weights: weights))
         }
         try checkCopies(inventory, checkingBase)
+        if let name = names.values.filter({ $0.hasSuffix(".bias") }).min() {
+            throw LoRAError(
+                .unsupported,
+                "is a trained bias (bias is \"\(config.bias.rawValue)\"); trained biases are not supported",
+                subject: name)
+        }
         if let name = names.values.min() {
             throw LoRAError(
                 .tensors,

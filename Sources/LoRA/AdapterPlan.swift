@@ -55,7 +55,8 @@ public struct AdapterPlan: Sendable, Equatable {
     ///   adapted, with what there is.
     public init(_ config: LoRAConfig, for inventory: some ModuleInventory) throws(LoRAError) {
         do {
-            var resolver = try PlanResolver(config, inventory.modules)
+            var resolver = try PlanResolver(
+                config, inventory.modules, hasTiedHead: inventory.hasTiedHead)
             try resolver.resolve()
             modules = resolver.plans
             saved = resolver.saved

@@ -6,40 +6,6 @@ struct ConfigFields {
 
     init(_ object: JSONObject) { self.object = object }
 
-    /// Read by `LoRAConfig.init(parsing:)`.
-    private static let honoured: Set<String> = [
-        "r", "lora_alpha", "target_modules", "exclude_modules", "use_rslora", "use_dora",
-        "rank_pattern", "alpha_pattern", "layers_to_transform", "layers_pattern", "modules_to_save",
-        "lora_dropout", "init_lora_weights", "base_model_name_or_path",
-    ]
-
-    /// Without effect on the numbers: provenance, and settings of things that are refused when used.
-    private static let inert: Set<String> = [
-        "inference_mode", "revision", "peft_version", "auto_mapping", "megatron_core",
-        "qalora_group_size", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
-        "runtime_config", "fan_in_fan_out", "velora_config",
-    ]
-
-    /// Refused when set: each changes what the adapter computes.
-    private static let refused: [String: String] = [
-        "lora_bias": "a bias in lora_B is not supported",
-        "target_parameters": "adapters on bare parameters are not supported",
-        "trainable_token_indices": "trained single tokens are not supported",
-        "layer_replication": "replicated layers are not supported",
-        "alora_invocation_tokens": "activated LoRA is not supported",
-        "arrow_config": "Arrow routing is not supported",
-        "use_bdlora": "block-diagonal LoRA is not supported",
-        "use_qalora": "QALoRA is not supported",
-        "kasa_config": "KaSA is not supported",
-        "monteclora_config": "MonteCLoRA is not supported",
-        "megatron_config": "Megatron layers are not supported",
-        "ensure_weight_tying": "tied adapters are not supported; set it to false",
-        // Fields of other versions and methods that share the file.
-        "layers_to_tie": "tied adapters are not supported",
-        "use_mora": "MoRA is not supported",
-        "use_vera": "VeRA is not supported",
-    ]
-
     func refuseWhatMatters() throws(LoRAError) {
         let type = object["peft_type"]?.string
         guard type == "LORA" else {
@@ -52,16 +18,12 @@ struct ConfigFields {
                 .unsupported, "is \(task.text()); only CAUSAL_LM is supported", subject: "task_type"
             )
         }
-        if let bias = object["bias"], bias.string != "none", !Self.isUnset(bias) {
-            throw LoRAError(
-                .unsupported, "is \(bias.text()); only \"none\" is supported", subject: "bias")
-        }
         for (key, value) in object.entries {
-            if Self.honoured.contains(key) || Self.inert.contains(key) { continue }
-            if key == "peft_type" || key == "task_type" || key == "bias" || Self.isUnset(value) {
+            if ConfigFieldList.honoured.contains(key) || ConfigFieldList.inert[key] != nil {
                 continue
             }
-            let reason = Self.refused[key] ?? "this field is not understood"
+            if Self.isUnset(value) { continue }
+            let reason = ConfigFieldList.refused[key] ?? "this field is not understood"
             throw LoRAError(.unsupported, "is \(value.text().prefix(80)); \(reason)", subject: key)
         }
     }
@@ -93,6 +55,16 @@ struct ConfigFields {
         case .some(let value):
             throw LoRAError(.config, "is \(value.text())", subject: "init_lora_weights")
         }
+    }
+
+    func bias() throws(LoRAError) -> LoRAConfig.Bias {
+        guard let value = object["bias"], value != .null else { return .none }
+        guard let bias = value.string.flatMap(LoRAConfig.Bias.init(rawValue:)) else {
+            throw LoRAError(
+                .config, "is \(value.text().prefix(80)); there are none, all and lora_only",
+                subject: "bias")
+        }
+        return bias
     }
 
     func integer(_ key: String) throws(LoRAError) -> Int {

@@ -37,6 +37,13 @@ public struct LoRAConfig: Sendable, Equatable {
         case other
     }
 
+    /// `bias`: the biases that PEFT trained beside A and B.
+    public enum Bias: String, Sendable, Equatable {
+        case none
+        case all
+        case loraOnly = "lora_only"
+    }
+
     /// r
     public var rank: Int
     /// lora_alpha
@@ -54,6 +61,11 @@ public struct LoRAConfig: Sendable, Equatable {
     public var layersPatterns: [String]
     /// `modules_to_save`
     public var savedModules: [String]
+    /// `bias`: which biases were trained. Their values would stand in the adapter's file, where they are refused;
+    /// a base without biases has none.
+    public var bias: Bias
+    /// `ensure_weight_tying`: on a base with a tied head, what is done to the embedding is done to the head.
+    public var ensuresWeightTying: Bool
     /// `lora_dropout`, a probability; matters in training only.
     public var dropout: Double
     public var initialization: Initialization
@@ -76,6 +88,8 @@ public struct LoRAConfig: Sendable, Equatable {
         self.layers = nil
         self.layersPatterns = []
         self.savedModules = []
+        self.bias = .none
+        self.ensuresWeightTying = false
         self.dropout = dropout
         self.initialization = initialization
         self.baseModelName = nil
@@ -122,6 +136,8 @@ public struct LoRAConfig: Sendable, Equatable {
         layers = try fields.layers("layers_to_transform")
         layersPatterns = try fields.strings("layers_pattern")
         savedModules = try fields.strings("modules_to_save")
+        bias = try fields.bias()
+        ensuresWeightTying = try fields.bool("ensure_weight_tying")
         initialization = try fields.initialization()
         baseModelName = object["base_model_name_or_path"]?.string
         try checkCombinations()

@@ -31,10 +31,16 @@ public struct AdaptableModule: Sendable, Equatable {
 public protocol ModuleInventory {
     /// All modules in model order, containers left out (they follow from the paths).
     var modules: [AdaptableModule] { get }
+    /// Whether the head has no matrix of its own but uses the embedding's.
+    var hasTiedHead: Bool { get }
 
     /// The base matrix of a module, row-major as the checkpoint holds it: `[outputs, inputs]` of a
     /// linear, `[tokens, width]` of an embedding.
     ///
     /// - Throws: an error of the model's own when there is none of that name.
     func baseWeights(of path: String) throws -> [Float]
+}
+
+extension ModuleInventory {
+    public var hasTiedHead: Bool { false }
 }

@@ -6,7 +6,11 @@ struct PlanResolver {
     final class Entry {
         let field: String
         let entry: String
+        /// Modules that it selects and that the adapter changes.
         var count = 0
+        /// Modules that it selects and `exclude_modules` leaves out: PEFT writes `all-linear` as the list of all
+        /// names, whatever is excluded.
+        var excludedCount = 0
         init(_ field: String, _ entry: String) {
             self.field = field
             self.entry = entry
@@ -65,6 +69,7 @@ struct PlanResolver {
 
     let config: LoRAConfig
     let modules: [AdaptableModule]
+    let hasTiedHead: Bool
     let targets: Matcher
     let excluded: Matcher?
     let savedEntries: [(entry: Entry, pattern: PythonPattern)]
@@ -76,8 +81,9 @@ struct PlanResolver {
     var plans: [ModulePlan] = []
     var saved: [AdaptableModule] = []
 
-    init(_ config: LoRAConfig, _ modules: [AdaptableModule]) throws {
+    init(_ config: LoRAConfig, _ modules: [AdaptableModule], hasTiedHead: Bool) throws {
         self.config = config
+        self.hasTiedHead = hasTiedHead
         self.modules = modules
         targets = try Matcher(config.targets, field: "target_modules")
         excluded = try config.excluded.map { try Matcher($0, field: "exclude_modules") }
@@ -123,7 +129,10 @@ struct PlanResolver {
             if let excluded {
                 let (hits, _) = try excluded.matches(path, module?.kind)
                 for hit in hits { hit.count += 1 }
-                if !hits.isEmpty { continue }
+                if !hits.isEmpty {
+                    for hit in try targets.matches(path, module?.kind).0 { hit.excludedCount += 1 }
+                    continue
+                }
             }
             if try resolveSaved(path, module) { continue }
             guard try isTargeted(path, module) else { continue }
@@ -139,7 +148,8 @@ struct PlanResolver {
             }
             plans.append(try plan(module))
         }
-        for entry in counts where entry.count == 0 {
+        tieHead()
+        for entry in counts where entry.count == 0 && entry.excludedCount == 0 {
             throw LoRAError(
                 .targets, "entry \"\(entry.entry)\" matches no module; \(whatThereIs)",
                 subject: entry.field)
@@ -147,6 +157,25 @@ struct PlanResolver {
         if plans.isEmpty && saved.isEmpty {
             throw LoRAError(
                 .targets, "no module is adapted; \(whatThereIs)", subject: "target_modules")
+        }
+    }
+
+    /// `ensure_weight_tying`: on a tied base PEFT does to the head what the config does to the embedding.
+    private mutating func tieHead() {
+        guard config.ensuresWeightTying, hasTiedHead,
+            let head = modules.first(where: { $0.kind == .head })
+        else { return }
+        if saved.contains(where: { $0.kind == .embedding }), !saved.contains(head) {
+            plans.removeAll { $0.module == head }
+            saved.append(head)
+        }
+        if let plan = plans.first(where: { $0.module.kind == .embedding }),
+            !plans.contains(where: { $0.module == head })
+        {
+            plans.append(
+                ModulePlan(
+                    module: head, rank: plan.rank, alpha: plan.alpha, scaling: plan.scaling,
+                    usesDoRA: plan.usesDoRA))
         }
     }
 

@@ -29,9 +29,14 @@ public enum ElementType: String, Sendable, Equatable, CaseIterable {
     /// Whether weights of this type can be read as floating-point numbers.
     public var isReadableFloat: Bool {
         switch self {
-        case .float32, .float16, .bfloat16: true
+        case .float32, .float16, .bfloat16, .float8E4M3, .float8E5M2: true
         default: false
         }
+    }
+
+    /// The names of the types that can be read as weights, for messages.
+    static var readableFloats: String {
+        allCases.filter(\.isReadableFloat).map(\.rawValue).joined(separator: ", ")
     }
 }
 
@@ -65,6 +70,22 @@ public enum FloatFormat {
         let magnitude = Float(fraction) * Float(bitPattern: 0x3380_0000)
         return Float(bitPattern: sign | magnitude.bitPattern)
     }
+
+    /// The float32 of an 8-bit float with 4 exponent bits (bias 7), 3 fraction bits and no infinity (PyTorch's
+    /// `float8_e4m3fn`, Micikevicius et al. 2022); exact.
+    @inlinable
+    public static func float(e4m3 bits: UInt8) -> Float {
+        let sign: Float = bits & 0x80 == 0 ? 1 : -1
+        let exponent = Int(bits >> 3) & 0xF
+        let fraction = Float(bits & 7)
+        if bits & 0x7F == 0x7F { return .nan }
+        if exponent == 0 { return sign * fraction * 0x1p-9 }
+        return sign * (8 + fraction) * Float(sign: .plus, exponent: exponent - 10, significand: 1)
+    }
+
+    /// The float32 of an 8-bit float with 5 exponent bits and 2 fraction bits: the upper byte of an IEEE half; exact.
+    @inlinable
+    public static func float(e5m2 bits: UInt8) -> Float { float(float16: UInt16(bits) << 8) }
 
     /// Nearest IEEE half, ties to even; overflow gives infinity.
     @inlinable

@@ -96,13 +96,7 @@ enum GGUFConfigReader {
                     .unsupported, file: fields.file.path, item: tensor.name,
                     "is not \(rotary / 2) F32 factors without another scaling")
             }
-            var factors = [Float](repeating: 0, count: rotary / 2)
-            fields.file.file.withUnsafeBytes { all in
-                factors.withUnsafeMutableBufferPointer {
-                    tensor.type.dequantize(
-                        UnsafeRawBufferPointer(rebasing: all[tensor.bytes]), into: $0)
-                }
-            }
+            let factors = try fields.file.floats(tensor)
             guard factors.allSatisfy({ $0.isFinite && $0 > 0 }) else {
                 throw ModelFileError(
                     .malformed, file: fields.file.path, item: tensor.name,

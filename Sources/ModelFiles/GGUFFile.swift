@@ -1,6 +1,4 @@
-import LinuxSystem
-
-/// A GGUF file (version 2 or 3), mapped and checked: typed metadata and the tensors' places.
+/// A GGUF file (version 2 or 3), opened and checked: typed metadata and the tensors' places.
 ///
 /// Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Every length and offset is a claim, checked
 /// against the file's size before it is used; nothing is reserved by such a number.
@@ -10,18 +8,17 @@ public struct GGUFFile: Sendable {
     /// Metadata by key, in file order.
     public let metadata: [(key: String, value: GGUFValue)]
     public let tensors: [GGUFTensor]
-    let file: MappedFile
+    let file: SourceFile
     private let metadataIndexes: [String: Int]
     private let tensorIndexes: [String: Int]
 
-    public init(path: String) throws {
+    public init(path: String) throws { try self.init(SourceFile(path: path)) }
+
+    init(_ file: SourceFile) throws {
+        let path = file.path
         self.path = path
-        let file: MappedFile
-        do { file = try MappedFile(path: path) } catch {
-            throw ModelFileError(.unreadable, file: path, "\(error)")
-        }
         self.file = file
-        var reader = GGUFReader(file: file, path: path)
+        var reader = GGUFReader(file: file)
         let header = try reader.header()
         version = header.version
         var metadata: [(key: String, value: GGUFValue)] = []
@@ -52,6 +49,41 @@ public struct GGUFFile: Sendable {
 
     public func value(_ key: String) -> GGUFValue? {
         metadataIndexes[key].map { metadata[$0].value }
+    }
+
+    /// The dequantised elements of rows of a tensor, row-major; `output` holds exactly those.
+    func readFloats(
+        _ tensor: GGUFTensor, rows: Range<Int>, into output: UnsafeMutableBufferPointer<Float>
+    ) throws {
+        // One-dimensional tensors have rows of one element and are never quantized by rows.
+        let width = tensor.shape.dropFirst().reduce(1, *)
+        let start = tensor.bytes.lowerBound + rows.lowerBound * tensor.rowBytes
+        let blocks = rows.count * width / tensor.type.blockElements
+        try file.forEachPiece(at: start, elements: blocks, width: tensor.type.blockBytes) {
+            bytes, first in
+            let begin = first * tensor.type.blockElements
+            let number = bytes.count / tensor.type.blockBytes * tensor.type.blockElements
+            tensor.type.dequantize(
+                bytes, into: UnsafeMutableBufferPointer(rebasing: output[begin..<begin + number]))
+        }
+    }
+
+    /// The whole tensor, dequantised, row-major.
+    public func floats(_ tensor: GGUFTensor) throws -> [Float] {
+        var values = [Float](repeating: 0, count: tensor.shape.reduce(1, *))
+        let rows = tensor.shape.first ?? 1
+        try values.withUnsafeMutableBufferPointer {
+            if tensor.shape.count < 2 {
+                // A vector is one row.
+                let whole = GGUFTensor(
+                    name: tensor.name, type: tensor.type, shape: [1] + tensor.shape,
+                    bytes: tensor.bytes)
+                try readFloats(whole, rows: 0..<1, into: $0)
+            } else {
+                try readFloats(tensor, rows: 0..<rows, into: $0)
+            }
+        }
+        return values
     }
 
     public func tensor(_ name: String) -> GGUFTensor? { tensorIndexes[name].map { tensors[$0] } }
@@ -132,6 +164,11 @@ public struct GGUFTensor: Sendable, Equatable {
     public let shape: [Int]
     /// Where its bytes lie in the file.
     public let bytes: Range<Int>
+
+    /// Bytes of one row of the first dimension.
+    var rowBytes: Int {
+        shape.dropFirst().reduce(1, *) * type.blockBytes / type.blockElements
+    }
 }
 
 /// A metadata value.
@@ -142,7 +179,7 @@ public enum GGUFValue: Sendable {
     case bool(Bool)
     case string([UInt8])
     case array([GGUFValue])
-    /// An array of strings, kept as places in the mapped file.
+    /// An array of strings, kept as places in the header.
     case strings(GGUFStrings)
     /// An array of whole numbers.
     case integers([Int])
@@ -170,14 +207,14 @@ public enum GGUFValue: Sendable {
     public var numbers: [Float]? { if case .numbers(let value) = self { value } else { nil } }
 }
 
-/// An array of strings inside a mapped GGUF file.
+/// An array of strings inside a GGUF file's header.
 public struct GGUFStrings: Sendable, RandomAccessCollection {
-    let file: MappedFile
+    let header: GGUFHeaderBytes
     let ranges: [Range<Int>]
 
     public var startIndex: Int { 0 }
     public var endIndex: Int { ranges.count }
     public subscript(position: Int) -> [UInt8] {
-        file.withUnsafeBytes { [UInt8]($0[ranges[position]]) }
+        header.copy(ranges[position])
     }
 }

@@ -1,5 +1,4 @@
 import JSONModel
-import LinuxSystem
 
 /// A GGUF file seen as a Hugging Face checkpoint: names, row order and configuration of the folder that it was made from.
 ///
@@ -140,7 +139,7 @@ struct GGUFModel: TensorSource {
     ) throws {
         let entry = try find(name)
         try checkRows(entry.description, rows, capacity: output.count)
-        readUnrounded(entry, rows, output)
+        try readUnrounded(entry, rows, output)
         if elementType == .bfloat16 {
             for i in output.indices {
                 output[i] = FloatFormat.float(bfloat16: FloatFormat.bfloat16(output[i]))
@@ -160,9 +159,9 @@ struct GGUFModel: TensorSource {
         var row = rows.lowerBound
         while row < rows.upperBound {
             let part = row..<min(row + band, rows.upperBound)
-            values.withUnsafeMutableBufferPointer { buffer in
+            try values.withUnsafeMutableBufferPointer { buffer in
                 let used = UnsafeMutableBufferPointer(rebasing: buffer[0..<part.count * width])
-                readUnrounded(entry, part, used)
+                try readUnrounded(entry, part, used)
                 let start = (row - rows.lowerBound) * width
                 for i in used.indices { output[start + i] = FloatFormat.bfloat16(used[i]) }
             }
@@ -172,31 +171,25 @@ struct GGUFModel: TensorSource {
 
     private func readUnrounded(
         _ entry: Entry, _ rows: Range<Int>, _ output: UnsafeMutableBufferPointer<Float>
-    ) {
+    ) throws {
         let tensor = entry.tensor
-        // One-dimensional tensors have rows of one element and are never quantized.
         let width = entry.description.rowElementCount
-        let rowBytes = width * tensor.type.blockBytes / tensor.type.blockElements
-        let headRows = entry.interleavedHeads.map { tensor.shape[0] / $0 }
-        file.file.withUnsafeBytes { all in
-            let bytes = UnsafeRawBufferPointer(rebasing: all[tensor.bytes])
-            func read(_ stored: Range<Int>, _ first: Int) {
-                let from = stored.lowerBound * rowBytes
-                tensor.type.dequantize(
-                    UnsafeRawBufferPointer(
-                        rebasing: bytes[from..<(from + stored.count * rowBytes)]),
-                    into: UnsafeMutableBufferPointer(
-                        rebasing: output[first * width..<(first + stored.count) * width]))
-            }
-            guard let headRows else { return read(rows, 0) }
-            for row in rows {
-                let inHead = row % headRows
-                let half = headRows / 2
-                let stored = row - inHead + 2 * (inHead % half) + inHead / half
-                read(stored..<stored + 1, row - rows.lowerBound)
-            }
+        guard let heads = entry.interleavedHeads else {
+            return try file.readFloats(tensor, rows: rows, into: output)
+        }
+        let headRows = tensor.shape[0] / heads
+        let half = headRows / 2
+        for row in rows {
+            let inHead = row % headRows
+            let stored = row - inHead + 2 * (inHead % half) + inHead / half
+            let first = (row - rows.lowerBound) * width
+            try file.readFloats(
+                tensor, rows: stored..<stored + 1,
+                into: UnsafeMutableBufferPointer(rebasing: output[first..<first + width]))
         }
     }
+
+    func checkUnchanged() throws { try file.file.checkUnchanged() }
 
     private func find(_ name: String) throws -> Entry {
         guard let entry = entries[name] else {

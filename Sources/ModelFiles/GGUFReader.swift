@@ -1,4 +1,11 @@
-import LinuxSystem
+/// The part of a GGUF file that was read to find its metadata.
+///
+/// `@unchecked Sendable` is sound because only the reader that made it lets it grow, before anybody else has it.
+final class GGUFHeaderBytes: @unchecked Sendable {
+    fileprivate(set) var bytes: [UInt8] = []
+
+    func copy(_ range: Range<Int>) -> [UInt8] { [UInt8](bytes[range]) }
+}
 
 /// Reads a GGUF file's header from front to back, never past its end.
 struct GGUFReader {
@@ -10,18 +17,22 @@ struct GGUFReader {
         var offset: UInt64
     }
 
-    let file: MappedFile
-    let path: String
+    let file: SourceFile
+    let read = GGUFHeaderBytes()
     private(set) var position = 0
     /// The key or tensor being read, for messages.
     private var item = "header"
     private static let maximumNesting = 4
     private static let maximumNameBytes = 1 << 16
+    /// More metadata than this is refused: the largest vocabularies need about 20 MiB.
+    static let maximumHeaderBytes = 256 << 20
+    /// Elements of an array of whole numbers or floats; of an array of anything else but strings.
+    private static let maximumNumbers = 1 << 24
+    private static let maximumValues = 1 << 20
 
-    init(file: MappedFile, path: String) {
-        self.file = file
-        self.path = path
-    }
+    init(file: SourceFile) { self.file = file }
+
+    private var path: String { file.path }
 
     private func malformed(_ reason: String) -> ModelFileError {
         ModelFileError(.malformed, file: path, item: item, reason)
@@ -33,20 +44,33 @@ struct GGUFReader {
         guard count >= 0, count <= remaining else {
             throw malformed("needs \(count) bytes at \(position), the file ends at \(file.count)")
         }
-        defer { position += count }
-        return position..<(position + count)
+        let end = position + count
+        guard end <= Self.maximumHeaderBytes else {
+            throw malformed(
+                "reaches beyond the \(Self.maximumHeaderBytes) bytes that a header may have")
+        }
+        if end > read.bytes.count {
+            let have = read.bytes.count
+            let wanted = min(file.count, max(end, have + min(have + 65536, 8 << 20)))
+            read.bytes += try file.bytes(have..<wanted)
+        }
+        defer { position = end }
+        return position..<end
     }
 
     private mutating func number<T: FixedWidthInteger>(_ type: T.Type = T.self) throws -> T {
         let range = try take(MemoryLayout<T>.size)
-        return file.withUnsafeBytes {
+        return read.bytes.withUnsafeBytes {
             T(littleEndian: $0.loadUnaligned(fromByteOffset: range.lowerBound, as: T.self))
         }
     }
 
     /// A count of things that take at least `least` bytes each, so that it cannot exceed what is left.
-    private mutating func count(least: Int) throws -> Int {
+    private mutating func count(least: Int, atMost limit: Int = .max) throws -> Int {
         let claimed: UInt64 = try number()
+        guard claimed <= UInt64(limit) else {
+            throw malformed("count \(claimed) is more than the \(limit) that are read")
+        }
         guard claimed <= UInt64(remaining / least) else {
             throw malformed("count \(claimed) does not fit the \(remaining) bytes that are left")
         }
@@ -58,14 +82,14 @@ struct GGUFReader {
     private mutating func name(of what: String) throws -> String {
         let range = try stringRange()
         guard range.count <= Self.maximumNameBytes, !range.isEmpty,
-            let text = file.withUnsafeBytes({ String(validating: $0[range], as: UTF8.self) })
+            let text = String(validating: read.bytes[range], as: UTF8.self)
         else { throw malformed("\(what) is empty, too long or no UTF-8") }
         return text
     }
 
     mutating func header() throws -> (version: Int, tensorCount: Int, metadataCount: Int) {
         let magic = try take(4)
-        guard file.withUnsafeBytes({ $0[magic].elementsEqual("GGUF".utf8) }) else {
+        guard read.bytes[magic].elementsEqual("GGUF".utf8) else {
             throw malformed("this is no GGUF file")
         }
         let version: UInt32 = try number()
@@ -104,7 +128,7 @@ struct GGUFReader {
             return .bool(byte == 1)
         case 8:
             let range = try stringRange()
-            return .string(file.withUnsafeBytes { [UInt8]($0[range]) })
+            return .string(read.copy(range))
         case 9: return try array(nesting: nesting)
         case 10: return .unsigned(try number())
         case 11: return .signed(try number())
@@ -121,9 +145,10 @@ struct GGUFReader {
             let count = try count(least: 8)
             var ranges: [Range<Int>] = []
             for _ in 0..<count { ranges.append(try stringRange()) }
-            return .strings(GGUFStrings(file: file, ranges: ranges))
+            return .strings(GGUFStrings(header: read, ranges: ranges))
         case 0...5, 10, 11:
-            let count = try count(least: Self.integerWidth(type))
+            let count = try count(
+                least: Self.integerWidth(type), atMost: Self.maximumNumbers)
             var values: [Int] = []
             for _ in 0..<count {
                 guard let value = try value(type, nesting: nesting).integer else {
@@ -133,12 +158,12 @@ struct GGUFReader {
             }
             return .integers(values)
         case 6:
-            let count = try count(least: 4)
+            let count = try count(least: 4, atMost: Self.maximumNumbers)
             var values: [Float] = []
             for _ in 0..<count { values.append(Float(bitPattern: try number())) }
             return .numbers(values)
         case 7, 9, 12:
-            let count = try count(least: type == 7 ? 1 : 8)
+            let count = try count(least: type == 7 ? 1 : 8, atMost: Self.maximumValues)
             var values: [GGUFValue] = []
             for _ in 0..<count { values.append(try value(type, nesting: nesting + 1)) }
             return .array(values)

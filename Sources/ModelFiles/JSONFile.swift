@@ -16,14 +16,11 @@ public enum JSONFile {
 
     /// A file's whole contents.
     public static func readBytes(_ path: String, limit: Int = maximumBytes) throws -> [UInt8] {
-        let file: MappedFile
-        do { file = try MappedFile(path: path) } catch {
-            throw ModelFileError(.unreadable, file: path, "\(error)")
-        }
+        let file = try SourceFile(path: path)
         guard file.count <= limit else {
             throw ModelFileError(
                 .malformed, file: path, "has \(file.count) bytes, more than \(limit)")
         }
-        return file.withUnsafeBytes { [UInt8]($0) }
+        return try file.bytes(0..<file.count)
     }
 }

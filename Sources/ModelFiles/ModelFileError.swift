@@ -44,15 +44,16 @@ public struct ModelFileError: Error, Sendable, Equatable, CustomStringConvertibl
 
 /// Multiplication and addition of claimed numbers: nil instead of a trap when the result does not fit.
 enum Checked {
+    /// Nil also where only a zero keeps the product small, so that no part of it can overflow later.
     static func product(_ factors: [Int]) -> Int? {
         var result = 1
         for factor in factors {
             guard factor >= 0 else { return nil }
-            let (value, overflow) = result.multipliedReportingOverflow(by: factor)
+            let (value, overflow) = result.multipliedReportingOverflow(by: max(1, factor))
             if overflow { return nil }
             result = value
         }
-        return result
+        return factors.contains(0) ? 0 : result
     }
 
     static func sum(_ a: Int, _ b: Int) -> Int? {

@@ -59,6 +59,8 @@ public enum ModelPreparation {
             config: source.config, source: source.tensors, base: base, elementType: type,
             packer: packer, to: packed
         ) { try progress(Progress(stage: .pack, done: $0, total: $1)) }
+        // Digested and packed in two passes: both must have seen the same bytes.
+        try source.tensors.checkUnchanged()
         let check = try PackedModelFile(path: packed, expectedBase: base)
         try check.verifyContents()
 

@@ -20,7 +20,7 @@ public struct SafetensorsCheckpoint: TensorSource {
         let index = folder + "/model.safetensors.index.json"
         let single = folder + "/model.safetensors"
         if FilePath.exists(index) {
-            let map = try Self.weightMap(index)
+            let map = try Self.weightMap(JSONFile.read(index), path: index)
             let names = Set(map.map(\.file)).sorted(by: bytewisePrecedes)
             files = try names.map { try SafetensorsFile(path: folder + "/" + $0) }
             fileIndexes = try Self.resolve(map, names: names, files: files, index: index)
@@ -41,8 +41,10 @@ public struct SafetensorsCheckpoint: TensorSource {
         tensors = files.flatMap(\.tensors).sorted { bytewisePrecedes($0.name, $1.name) }
     }
 
-    private static func weightMap(_ index: String) throws -> [(tensor: String, file: String)] {
-        let value = try JSONFile.read(index)
+    /// The entries of an index file, in its order.
+    static func weightMap(
+        _ value: JSONValue, path index: String
+    ) throws -> [(tensor: String, file: String)] {
         guard let map = value["weight_map"]?.object else {
             throw ModelFileError(.malformed, file: index, item: "weight_map", "is missing")
         }
@@ -106,6 +108,10 @@ public struct SafetensorsCheckpoint: TensorSource {
         _ name: String, rows: Range<Int>, into output: UnsafeMutableBufferPointer<UInt16>
     ) throws {
         try file(of: name).readBFloat16(name, rows: rows, into: output)
+    }
+
+    public func checkUnchanged() throws {
+        for file in files { try file.checkUnchanged() }
     }
 
     private func file(of name: String) throws -> SafetensorsFile {

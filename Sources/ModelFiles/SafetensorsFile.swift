@@ -1,7 +1,6 @@
 import JSONModel
-import LinuxSystem
 
-/// One `.safetensors` file, mapped and checked: 8 bytes of header length, a JSON header, the tensors' bytes.
+/// One `.safetensors` file, opened and checked: 8 bytes of header length, a JSON header, the tensors' bytes.
 ///
 /// Every number in the header is a claim. Ranges must lie inside the file, must not overlap, must fit
 /// type and shape, and must cover the data without gaps, as the format's own reader demands.
@@ -12,18 +11,19 @@ public struct SafetensorsFile: TensorSource {
     /// The header's `__metadata__`: strings by key, in file order.
     public let metadata: [(key: String, value: String)]
 
-    private let file: MappedFile
+    private let file: SourceFile
     private let stored: [String: StoredTensor]
 
     /// The format's own limit on the header.
     static let maximumHeaderBytes = 100_000_000
 
     /// - Throws: `ModelFileError` naming file, tensor and reason.
-    public init(path: String) throws {
+    public init(path: String) throws { try self.init(SourceFile(path: path)) }
+
+    init(_ file: SourceFile) throws {
+        self.file = file
+        let path = file.path
         self.path = path
-        do { file = try MappedFile(path: path) } catch {
-            throw ModelFileError(.unreadable, file: path, "\(error)")
-        }
         let total = file.count
         func malformed(_ reason: String) -> ModelFileError {
             ModelFileError(.malformed, file: path, reason)
@@ -31,7 +31,7 @@ public struct SafetensorsFile: TensorSource {
         guard total >= 8 else {
             throw malformed("\(total) bytes are too few for a safetensors file")
         }
-        let claimed = file.withUnsafeBytes {
+        let claimed = try file.bytes(0..<8).withUnsafeBytes {
             UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: 0, as: UInt64.self))
         }
         guard claimed <= UInt64(Self.maximumHeaderBytes), Int(claimed) <= total - 8 else {
@@ -42,9 +42,9 @@ public struct SafetensorsFile: TensorSource {
         let dataStart = 8 + Int(claimed)
         let header: JSONValue
         do {
-            header = try file.withUnsafeBytes {
-                try JSONValue.parse(UnsafeRawBufferPointer(rebasing: $0[8..<dataStart]))
-            }
+            header = try JSONValue.parse(file.bytes(8..<dataStart))
+        } catch let error as ModelFileError {
+            throw error
         } catch {
             throw malformed("header is no JSON: \(error)")
         }
@@ -155,7 +155,7 @@ public struct SafetensorsFile: TensorSource {
     ) throws {
         let tensor = try find(name)
         try checkRows(tensor.description, rows, capacity: output.count)
-        try StoredTensorReader.readFloats(tensor, of: file, path: path, rows: rows, into: output)
+        try StoredTensorReader.readFloats(tensor, of: file, rows: rows, into: output)
     }
 
     public func readBFloat16(
@@ -163,13 +163,13 @@ public struct SafetensorsFile: TensorSource {
     ) throws {
         let tensor = try find(name)
         try checkRows(tensor.description, rows, capacity: output.count)
-        try StoredTensorReader.readBFloat16(tensor, of: file, path: path, rows: rows, into: output)
+        try StoredTensorReader.readBFloat16(tensor, of: file, rows: rows, into: output)
     }
 
     /// The whole tensor of an integer type, row-major.
     public func integers(_ name: String) throws -> [Int64] {
         let tensor = try find(name)
-        return try withBytes(of: name) { bytes in
+        return try file.bytes(tensor.bytes).withUnsafeBytes { bytes in
             let count = tensor.description.elementCount
             func read<T: FixedWidthInteger>(_ type: T.Type) -> [Int64] {
                 (0..<count).map {
@@ -195,15 +195,7 @@ public struct SafetensorsFile: TensorSource {
         }
     }
 
-    /// The tensor's stored bytes, valid inside `body`.
-    public func withBytes<Result>(
-        of name: String, _ body: (UnsafeRawBufferPointer) throws -> Result
-    ) throws -> Result {
-        let tensor = try find(name)
-        return try file.withUnsafeBytes {
-            try body(UnsafeRawBufferPointer(rebasing: $0[tensor.bytes]))
-        }
-    }
+    public func checkUnchanged() throws { try file.checkUnchanged() }
 
     private func find(_ name: String) throws -> StoredTensor {
         guard let tensor = stored[name] else {

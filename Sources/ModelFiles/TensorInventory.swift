@@ -86,7 +86,8 @@ public enum TensorInventory {
             guard found.elementType.isReadableFloat else {
                 throw ModelFileError(
                     .unsupported, file: source.path, item: tensor.name,
-                    "type \(found.elementType.rawValue) is not read; F32, F16 and BF16 are")
+                    "type \(found.elementType.rawValue) is not read; "
+                        + ElementType.readableFloats + " are")
             }
         }
         guard missing.isEmpty else {

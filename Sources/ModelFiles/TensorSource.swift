@@ -39,9 +39,16 @@ public protocol TensorSource: Sendable {
     /// Writes rows as bfloat16 bit patterns, rounded to nearest even where the source is wider.
     func readBFloat16(
         _ name: String, rows: Range<Int>, into output: UnsafeMutableBufferPointer<UInt16>) throws
+    /// Says whether what was read so far came from one state of the files.
+    ///
+    /// - Throws: `ModelFileError.corrupt` if a file changed since it was opened.
+    func checkUnchanged() throws
 }
 
 extension TensorSource {
+    /// Nothing that lies in memory changes.
+    public func checkUnchanged() throws {}
+
     /// The description, or an error that names the tensor.
     public func require(_ name: String) throws -> TensorDescription {
         guard let found = description(of: name) else {

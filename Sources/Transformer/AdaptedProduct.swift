@@ -127,7 +127,11 @@ struct AdaptedProduct {
         projections.removeAll(keepingCapacity: true)
         try appendTerms(x, rows, update, from: rows.lowerBound)
         try projectDown()
-        let sums = try wideRows(rows.count, weights.rows)
+        let target = try output.matrix.rows(rows)
+        // Logits are wider than anything that was reserved; they are float32, so scaled where they are.
+        var inPlace = false
+        if case .write = output, target.elementType == .float32 { inPlace = true }
+        let sums = inPlace ? target : try wideRows(rows.count, weights.rows)
         try compute.linear(try x.rows(rows), weights, into: sums, terms: terms)
         try scale.withFloats(row: 0) { factors in
             for row in 0..<rows.count {
@@ -136,7 +140,7 @@ struct AdaptedProduct {
                 }
             }
         }
-        let target = try output.matrix.rows(rows)
+        if inPlace { return }
         switch output {
         case .write: try compute.copy(sums, to: target)
         case .add: try compute.add(sums, to: target)

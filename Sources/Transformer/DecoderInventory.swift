@@ -6,6 +6,8 @@ import ModelFiles
 extension Decoder: ModuleInventory {
     public var modules: [AdaptableModule] { Self.modules(of: config) }
 
+    public var hasTiedHead: Bool { config.tiedEmbeddings }
+
     /// The same from the configuration alone, for plans and estimates.
     public static func modules(of config: ModelConfig) -> [AdaptableModule] {
         let width = config.hiddenSize

@@ -66,13 +66,15 @@ import Testing
         #expect(read.digest() == adapter.digest())
     }
 
-    @Test func aMissingTensorIsRefused() throws {
+    @Test("KINDS 10: a target without its tensors is refused")
+    func aMissingTensorIsRefused() throws {
         let error = try refused { $0.stored.removeAll { $0.name == q } }
         #expect(error?.code == .tensors)
         #expect(error?.subject == q)
     }
 
-    @Test func aTensorWithoutPlaceIsRefused() throws {
+    @Test("KINDS 10: a tensor without a place is refused")
+    func aTensorWithoutPlaceIsRefused() throws {
         let extra = "base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight"
         let error = try refused {
             $0.stored.append((extra, [2, 8], [Float](repeating: 0, count: 16)))
@@ -81,7 +83,8 @@ import Testing
         #expect(error?.subject == extra)
     }
 
-    @Test func aWrongShapeIsRefused() throws {
+    @Test("KINDS 9: shapes are checked when the adapter is read")
+    func aWrongShapeIsRefused() throws {
         let error = try refused { $0.change(q) { $0.shape = [8, 2] } }
         #expect(error?.code == .shape)
     }
@@ -92,7 +95,8 @@ import Testing
         #expect(error?.subject == q)
     }
 
-    @Test func aCopyOfAnotherBaseIsRefused() throws {
+    @Test("KINDS 9: a copy of another base matrix is refused")
+    func aCopyOfAnotherBaseIsRefused() throws {
         let name = "base_model.model.lm_head.base_layer.weight"
         var (_, tensors) = try whole()
         let base = try TestModel().baseWeights(of: "lm_head")
@@ -120,7 +124,17 @@ import Testing
         #expect(error?.message.contains("save_pretrained") == true)
     }
 
-    @Test func theDigestNamesTheEffect() throws {
+    @Test("KINDS 9: a trained bias is refused by its name") func trainedBiases() throws {
+        let extra = "base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias"
+        let error = try refused {
+            $0.stored.append((extra, [8], [Float](repeating: 0, count: 8)))
+        }
+        #expect(error?.code == .unsupported)
+        #expect(error?.subject == extra)
+    }
+
+    @Test("KINDS 13: the digest names the effect")
+    func theDigestNamesTheEffect() throws {
         let (adapter, _) = try whole()
         var changed = adapter
         changed.modules[0].b[0] += 1

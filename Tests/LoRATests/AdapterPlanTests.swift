@@ -13,7 +13,8 @@ import Testing
         #expect(throws: LoRAError.self) { try plan(change) }
     }
 
-    @Test func listSelectsByEnding() throws {
+    @Test("KINDS 10: a list selects by whole names, and counts what it selects")
+    func listSelectsByEnding() throws {
         let plan = try plan { _ in }
         #expect(
             plan.modules.map(\.module.path) == [
@@ -24,7 +25,8 @@ import Testing
         #expect(plan.matchCounts.map(\.count) == [2, 2])
     }
 
-    @Test func patternsFirstMatchWinsAndScalingIsOneNumber() throws {
+    @Test("KINDS 11: patterns and rsLoRA become one scaling per module")
+    func patternsFirstMatchWinsAndScalingIsOneNumber() throws {
         let plan = try plan {
             $0.usesRankStabilizedScaling = true
             $0.rankPattern = [.init("layers\\.1\\.mlp\\.down_proj", 2), .init("down_proj", 4)]
@@ -81,13 +83,36 @@ import Testing
         #expect(refused { $0.targets = .pattern("(") }?.code == .config)
     }
 
-    @Test func entriesWithoutMatchAreRefusedAndListWhatThereIs() {
+    @Test("KINDS 6: an entry that matches nothing is refused, with what there is")
+    func entriesWithoutMatchAreRefusedAndListWhatThereIs() {
         let error = refused { $0.targets = .list(["q_proj", "c_attn"]) }
         #expect(error?.code == .targets)
         #expect(error?.message.contains("c_attn") == true)
         #expect(error?.message.contains("gate_proj") == true)
         #expect(refused { $0.excluded = .list(["nothing"]) }?.subject == "exclude_modules")
         #expect(refused { $0.savedModules = ["score"] }?.subject == "modules_to_save")
+    }
+
+    /// PEFT writes `all-linear` as the list of all names, whatever is excluded.
+    @Test func anEntryMayBeExcludedWhole() throws {
+        let plan = try plan { $0.excluded = .pattern(".*\\.mlp\\..*") }
+        #expect(plan.modules.map(\.module.name) == ["q_proj", "q_proj"])
+        #expect(refused { $0.excluded = .pattern(".*_proj") }?.code == .targets)
+    }
+
+    @Test("KINDS 12: ensure_weight_tying reaches the head of a tied base only")
+    func weightTying() throws {
+        var config = LoRAConfig(rank: 2, alpha: 4, targets: .list(["embed_tokens"]))
+        config.ensuresWeightTying = true
+        config.alphaPattern = [.init("embed_tokens", 8)]
+        let untied = try AdapterPlan(config, for: TestModel())
+        #expect(untied.modules.map(\.module.path) == ["model.embed_tokens"])
+        let tied = try AdapterPlan(config, for: TestModel(hasTiedHead: true))
+        #expect(tied.modules.map(\.module.path) == ["model.embed_tokens", "lm_head"])
+        #expect(tied.modules.map(\.scaling) == [4, 4])
+        config.ensuresWeightTying = false
+        let apart = try AdapterPlan(config, for: TestModel(hasTiedHead: true))
+        #expect(apart.modules.map(\.module.path) == ["model.embed_tokens"])
     }
 
     @Test func excludedModulesAreLeftOut() throws {

@@ -31,13 +31,13 @@ func configObject(_ changes: [String: JSONValue?] = [:]) -> JSONValue {
     }
 
     static let unsupported: [(String, JSONValue)] = [
-        ("lora_bias", true), ("bias", "all"), ("use_qalora", true),
+        ("lora_bias", true), ("use_qalora", true),
         ("target_parameters", ["experts.weight"]), ("trainable_token_indices", [1, 2]),
         ("layer_replication", [[0, 1]]), ("alora_invocation_tokens", [3]),
         ("megatron_config", ["a": 1]), ("init_lora_weights", "pissa"),
         ("init_lora_weights", "pissa_niter_16"), ("init_lora_weights", "olora"),
         ("init_lora_weights", "loftq"), ("init_lora_weights", "corda"),
-        ("peft_type", "LOHA"), ("task_type", "SEQ_CLS"), ("ensure_weight_tying", true),
+        ("peft_type", "LOHA"), ("task_type", "SEQ_CLS"),
         ("a_field_of_next_year", 3), ("kasa_config", ["a": 1]),
     ]
 
@@ -55,7 +55,7 @@ func configObject(_ changes: [String: JSONValue?] = [:]) -> JSONValue {
         ("lora_alpha", "x"), ("lora_alpha", 0), ("target_modules", nil), ("target_modules", []),
         ("target_modules", [1]), ("rank_pattern", ["q_proj": 0]), ("rank_pattern", [1]),
         ("alpha_pattern", ["q_proj": "a"]), ("layers_to_transform", ["a"]),
-        ("layers_pattern", ["layers"]), ("use_dora", 1), ("lora_dropout", 1),
+        ("layers_pattern", ["layers"]), ("bias", "some"), ("use_dora", 1), ("lora_dropout", 1),
     ]
 
     @Test(arguments: wrong)

@@ -5,6 +5,7 @@ import ModelFiles
 /// A two-layer model of the Llama shape, 8 wide, with made-up matrices.
 struct TestModel: ModuleInventory {
     var layerCount = 2
+    var hasTiedHead = false
     static let width = 8
     static let tokens = 12
 

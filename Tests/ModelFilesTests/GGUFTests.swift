@@ -38,12 +38,7 @@ import Testing
         #expect(tensor.type == type)
         let reference = try expected.floats(type.name)
         #expect(tensor.shape == expected.description(of: type.name)?.shape)
-        var values = [Float](repeating: .nan, count: reference.count)
-        file.file.withUnsafeBytes { all in
-            values.withUnsafeMutableBufferPointer {
-                type.dequantize(UnsafeRawBufferPointer(rebasing: all[tensor.bytes]), into: $0)
-            }
-        }
+        let values = try file.floats(tensor)
         #expect(values.map(\.bitPattern) == reference.map(\.bitPattern))
     }
 
@@ -118,7 +113,8 @@ import Testing
         }
     }
 
-    @Test func hostileCountsAreRefused() throws {
+    @Test("KINDS 26: a GGUF count is a claim")
+    func hostileCountsAreRefused() throws {
         try withTemporaryFolder { folder in
             let path = folder + "/hostile.gguf"
             let head = Array("GGUF".utf8) + littleEndian(UInt32(3))

@@ -48,42 +48,60 @@ import Testing
         }
     }
 
-    /// Every number of the header is a claim.
-    @Test(arguments: [
-        (#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,16]}}"#, 16, "does not make"),
-        (#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#, 8, "do not lie"),
-        (#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}}"#, 16, "do not lie"),
-        (#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[-16,0]}}"#, 16, "do not lie"),
-        (#"{"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}}"#, 16, "not a list of sizes"),
-        (#"{"a":{"dtype":"F32","shape":[4.5],"data_offsets":[0,16]}}"#, 16, "not a list of sizes"),
-        (
-            #"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,16]}}"#, 16,
-            "does not make"
-        ),
-        (
-            #"{"a":{"dtype":"F32","shape":[9223372036854775807,9223372036854775807],"data_offsets":[0,16]}}"#,
-            16, "does not make"
-        ),
-        (#"{"a":{"dtype":"F33","shape":[4],"data_offsets":[0,16]}}"#, 16, "not known"),
-        (#"{"a":{"shape":[4],"data_offsets":[0,16]}}"#, 16, "no dtype"),
-        (#"{"a":{"dtype":"F32","data_offsets":[0,16]}}"#, 16, "no shape"),
-        (#"{"a":{"dtype":"F32","shape":[4]}}"#, 16, "data_offsets"),
-        (#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#, 20, "before the file does"),
-        (
-            #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
-            12, "overlap"
-        ),
-        (
-            #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}"#,
-            12, "belong to no tensor"
-        ),
-        (
-            #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
-            8, "JSON"
-        ),
-        (#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#, 4, "JSON"),
-        (#"[1]"#, 0, "no JSON object"),
-    ])
+    @Test(
+        "KINDS 26: every number of a safetensors header is a claim",
+        arguments: [
+            (#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,16]}}"#, 16, "does not make"),
+            (#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#, 8, "do not lie"),
+            (#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}}"#, 16, "do not lie"),
+            (#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[-16,0]}}"#, 16, "do not lie"),
+            (
+                #"{"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}}"#, 16,
+                "not a list of sizes"
+            ),
+            (
+                #"{"a":{"dtype":"F32","shape":[4.5],"data_offsets":[0,16]}}"#, 16,
+                "not a list of sizes"
+            ),
+            (
+                #"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,16]}}"#, 16,
+                "does not make"
+            ),
+            (
+                #"{"a":{"dtype":"F32","shape":[9223372036854775807,9223372036854775807],"data_offsets":[0,16]}}"#,
+                16, "does not make"
+            ),
+            (
+                #"{"a":{"dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[0,0]}}"#, 0,
+                "does not make"
+            ),
+            (
+                #"{"a":{"dtype":"F32","shape":[4611686018427387904,0,4],"data_offsets":[0,0]}}"#, 0,
+                "does not make"
+            ),
+            (#"{"a":{"dtype":"F33","shape":[4],"data_offsets":[0,16]}}"#, 16, "not known"),
+            (#"{"a":{"shape":[4],"data_offsets":[0,16]}}"#, 16, "no dtype"),
+            (#"{"a":{"dtype":"F32","data_offsets":[0,16]}}"#, 16, "no shape"),
+            (#"{"a":{"dtype":"F32","shape":[4]}}"#, 16, "data_offsets"),
+            (
+                #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#, 20,
+                "before the file does"
+            ),
+            (
+                #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
+                12, "overlap"
+            ),
+            (
+                #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}"#,
+                12, "belong to no tensor"
+            ),
+            (
+                #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+                8, "JSON"
+            ),
+            (#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#, 4, "JSON"),
+            (#"[1]"#, 0, "no JSON object"),
+        ])
     func badHeaderIsRefused(header: String, data: Int, reason: String) throws {
         try withTemporaryFolder { folder in
             let path = folder + "/bad.safetensors"
@@ -156,7 +174,8 @@ import Testing
         }
     }
 
-    @Test func indexAndShardsMustAgree() throws {
+    @Test("KINDS 27: each tensor once, through the index")
+    func indexAndShardsMustAgree() throws {
         try withTemporaryFolder { folder in
             try shard(["a", "c"], folder + "/1.safetensors")
             try shard(["b", "c"], folder + "/2.safetensors")

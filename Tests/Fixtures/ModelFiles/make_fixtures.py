@@ -100,5 +100,16 @@ def tiny_llama():
     json.dump(config, open(os.path.join(path, "config.json"), "w"), indent=1)
 
 
+def float8():
+    """All 256 values of the two 8-bit floats, and what PyTorch makes of them."""
+    codes = torch.arange(256, dtype=torch.uint8)
+    tensors = {}
+    for name, dtype in (("F8_E4M3", torch.float8_e4m3fn), ("F8_E5M2", torch.float8_e5m2)):
+        tensors[name] = codes.clone().view(dtype)
+        tensors[name + ".float32"] = tensors[name].float()
+    save_file(tensors, os.path.join(HERE, "float8.safetensors"))
+
+
 every_type()
 tiny_llama()
+float8()
