@@ -121,6 +121,9 @@ public struct GGUFFile: Sendable {
                     "tensor type \(claim.type) is not read; readable are "
                         + GGUFQuantization.allCases.map(\.name).joined(separator: ", "))
             }
+            guard !claim.dimensions.contains(0) else {
+                throw malformed("dimensions \(claim.dimensions) leave it without an element")
+            }
             let width = claim.dimensions.first ?? 1
             guard width % type.blockElements == 0 else {
                 throw malformed(

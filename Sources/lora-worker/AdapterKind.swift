@@ -4,7 +4,7 @@ import LoRA
 import WireProtocol
 import WorkerRuntime
 
-/// `adapter`: checks a PEFT folder whole against its base model and registers a copy of it.
+/// `adapter`: checks a PEFT folder or a GGUF adapter whole against its base model and registers a copy of it.
 enum AdapterKind {
     static func run(_ context: JobContext) throws -> JobOutcome {
         guard case .adapter(let spec) = try context.spec() else {
@@ -14,7 +14,10 @@ enum AdapterKind {
         // Checked from the copy, so that nothing can change between the look and the use.
         let folder = try context.workdir() + "/adapter"
         try DurableFile.removeTree(folder)
-        let bytes = try copy(spec.path, to: folder)
+        let bytes =
+            spec.path.hasSuffix(".gguf")
+            ? try convert(spec.path, to: folder, model: model)
+            : try copy(spec.path, to: folder)
         let adapter = try AdapterFolder.read(folder, for: model.decoder)
         let reference = ArtifactReference(model: spec.model.model, adapter: spec.name)
         let artifact = try artifact(adapter, reference, path: "adapter", bytes: bytes, model: model)
@@ -23,6 +26,21 @@ enum AdapterKind {
             alpha: adapter.config.alpha,
             targetModules: targetNames(adapter), parameters: parameterCount(adapter), bytes: bytes)
         return JobOutcome(result: try WireEncoder.encode(result), artifacts: [artifact])
+    }
+
+    /// Writes a GGUF adapter as a PEFT folder; it is checked again from there, like any other.
+    private static func convert(
+        _ source: String, to folder: String, model: LoadedModel
+    ) throws -> Int {
+        guard FilePath.exists(source) else {
+            throw TaskFailure.user("BAD_ADAPTER", "\(source): there is no such file")
+        }
+        let adapter = try GGUFAdapter.read(
+            source, for: model.decoder, layout: GGUFAdapter.Layout(model.decoder.config))
+        try AdapterFolder.write(adapter, to: folder)
+        return try [AdapterLoader.weightsName, AdapterLoader.configName].reduce(0) {
+            $0 + (try FilePath.size(of: "\(folder)/\($1)"))
+        }
     }
 
     /// Copies PEFT's two files, byte for byte; what is missing is told by `AdapterFolder.read`.

@@ -8,6 +8,6 @@ struct LoraWorker: ParsableCommand {
             "Computes LoRA fine-tunes and inference for loraq; started by loraqd, or by hand as a tool.",
         subcommands: [
             ServeCommand.self, VerifyCommand.self, TokenizeSubcommand.self,
-            RenderSubcommand.self, MeasureCommand.self,
+            RenderSubcommand.self, AdapterGGUFCommand.self, MeasureCommand.self,
         ])
 }

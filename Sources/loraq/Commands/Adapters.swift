@@ -10,10 +10,12 @@ struct Adapters: ParsableCommand {
 
     struct Add: SessionCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Register an adapter from a PEFT folder.")
+            abstract: "Register an adapter from a PEFT folder or a GGUF file.")
 
         @Argument(help: "The name it gets, unique within its model.") var name: String
-        @Argument(help: "A folder with adapter_config.json and adapter_model.safetensors.")
+        @Argument(
+            help:
+                "A folder with adapter_config.json and adapter_model.safetensors, or a .gguf file.")
         var path: String
         @Option(help: "The base model it belongs to.") var model: String
         @Flag(help: "Do not wait until it is registered.") var noWait = false
@@ -32,10 +34,11 @@ struct Adapters: ParsableCommand {
                 name.hasPrefix(model + ":") ? String(name.dropFirst(model.count + 1)) : name
             try NameCheck.check(plain, what: "the adapter's name")
             let full = FilePath.absolute(path)
-            guard FilePath.isDirectory(full) else {
-                throw ToolError.usage("there is no folder \(full)")
+            let isFile = full.hasSuffix(".gguf")
+            guard isFile ? FilePath.exists(full) : FilePath.isDirectory(full) else {
+                throw ToolError.usage("there is no \(isFile ? "file" : "folder") \(full)")
             }
-            guard FilePath.exists(full + "/adapter_config.json") else {
+            guard isFile || FilePath.exists(full + "/adapter_config.json") else {
                 throw ToolError.usage(
                     "\(full) holds no adapter_config.json",
                     hint:
