@@ -194,3 +194,14 @@ def test_names_are_not_paths(client, tmp_path, name):
     with pytest.raises(LoraqError) as refused:
         client.submit("adapter", {"action": "register", "model": "base", "name": name, "path": str(folder)})
     assert "name" in str(refused.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adapters_of_every_setting_compute_what_peft_computes(dtype):
+    """KINDS 10, 11 and 12: expressions, exclusions, layers, tied and saved matrices, DoRA on the head, on a tied base."""
+    case = harness.ROOT / "Tests" / "TransformerTests" / "Fixtures" / "settings"
+    command = [harness.BIN / "lora-worker", "verify", "--dtype", dtype, case]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for variant in (case / "adapter").iterdir():
+        assert f"logits {variant.name}  " in done.stdout
