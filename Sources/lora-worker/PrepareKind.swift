@@ -77,6 +77,12 @@ enum PrepareKind {
         let tokenizer = try Tokenizer(description)
         try DurableFile.write(
             tokenizer.compiledForm(), to: folder + "/" + LoadedModel.compiledTokenizerName)
+        if tokenizer.idCount < vocabularySize {
+            return [
+                "the embedding matrix has \(vocabularySize) rows, the tokenizer \(tokenizer.idCount) ids: the other "
+                    + "\(vocabularySize - tokenizer.idCount) rows are padding"
+            ]
+        }
         guard tokenizer.idCount > vocabularySize else { return [] }
         return [
             "the tokenizer has \(tokenizer.idCount) ids, the embedding matrix \(vocabularySize) rows: texts that need "

@@ -119,6 +119,20 @@ def test_a_model_with_one_thing_wrong_is_refused_with_one_clear_error(client, tm
     assert not [entry for entry in client.artifacts() if harm.__name__.replace("_", "-") in entry["name"]]
 
 
+@pytest.mark.parametrize("ids, words", [(3, ["40 rows", "3 ids", "37 rows are padding"]), (50, ["50 ids", "40 rows"])])
+def test_rows_of_the_embedding_and_ids_of_the_tokenizer_are_compared(client, tmp_path, ids, words):
+    """KINDS 12: the numbers are shown."""
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL, folder)
+    vocabulary = {chr(0x4E00 + index): index for index in range(ids)}
+    tokenizer = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": vocabulary, "merges": []}}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    status = client.wait(client.submit("prepare", {"name": f"padded{ids}", "path": str(folder)}), LONG_S)
+    assert status["state"] == "succeeded", status
+    warnings = " ".join(status["result"]["warnings"])
+    assert all(word in warnings for word in words), warnings
+
+
 def adapter(folder: pathlib.Path, config: dict, change=None) -> pathlib.Path:
     """An adapter on q_proj of the tiny model, all ones."""
     base = json.loads((MODEL / "config.json").read_text())
