@@ -20,6 +20,7 @@ def client():
         pytest.fail(f"{harness.BIN}/lora-worker is not there: build it, or set LORAQ_BIN")
     with harness.running(harness.ROOT / "workers") as broker:
         client = broker.client(timeout=60)
+        client.test_home = broker.home
         status = client.wait(client.submit("prepare", {"name": "base", "path": str(MODEL)}), LONG_S)
         assert status["state"] == "succeeded", status
         yield client
@@ -196,6 +197,11 @@ def test_an_adapter_in_gguf_form_has_the_effect_of_the_folder_that_it_was_made_f
         assert status["state"] == "succeeded", status
     found = {entry["name"]: entry["digest"] for entry in client.artifacts(name="base:")}
     assert found["base:folder"] == found["base:gguf"]
+    export = [harness.BIN / "loraq", "--home", client.test_home, "adapters", "export", "base:gguf", tmp_path / "out", "--gguf"]
+    subprocess.run(export, check=True)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf"}
+    assert (tmp_path / "out" / "adapter.gguf").read_bytes() == output.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", ".hidden", "a b", "", "x" * 200, "a\n", "é"])

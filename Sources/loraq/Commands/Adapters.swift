@@ -87,15 +87,21 @@ struct Adapters: ParsableCommand {
 
     struct Export: SessionCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Write an adapter as a PEFT folder.")
+            abstract: "Write an adapter as a PEFT folder, and for llama.cpp as GGUF.")
         @Argument(help: "M:A, M:A@3, or A where that is unambiguous.") var name: String
         @Argument(help: "The folder to make.") var folder: String
+        @Flag(help: "Also write adapter.gguf there, the form that llama.cpp reads.")
+        var gguf = false
         @OptionGroup var common: CommonOptions
 
         func run(_ session: Session) throws {
             let reference = try AdapterName.resolve(name, session)
-            let files = try ArtifactDownload(session: session, reference: reference)
+            var files = try ArtifactDownload(session: session, reference: reference)
                 .write(to: FilePath.absolute(folder))
+            if gguf {
+                try AdapterGGUF.write(reference, in: FilePath.absolute(folder), session)
+                files.append(AdapterGGUF.fileName)
+            }
             if session.json {
                 return try session.print(
                     json: .object([

@@ -38,6 +38,16 @@ struct ArtifactDownload {
         return files.map(\.name)
     }
 
+    /// Reads one file of the artifact into an existing folder.
+    func write(only name: String, to folder: String) throws {
+        let reply = try session.call(.get, ["artifact": .string(reference)])
+        let files = try (reply.header["files"]?.array ?? []).map(ArtifactDownload.file)
+        guard let file = files.first(where: { $0.name == name }) else {
+            throw ToolError(.failure, "the broker has no \(name) of \(reference)")
+        }
+        try fetch(file.name, file.bytes, into: folder)
+    }
+
     /// A name from the broker is used as a path only if it stays inside the folder.
     static func file(_ json: JSONValue) throws(ToolError) -> (name: String, bytes: Int) {
         let name = json["name"]?.string ?? ""
