@@ -1,11 +1,16 @@
 import JSONModel
 
-/// `config.json` of Llama 2, Llama 3 and what shares their computation (SmolLM 2, TinyLlama, …).
+/// `config.json` of Llama 2 and 3 and of the families that differ from them in a few parts: Mistral, Qwen2,
+/// Qwen3, SmolLM3, Granite. Defaults of absent fields are those of transformers' configuration classes.
 enum LlamaConfigReader {
-    static func read(_ fields: inout ConfigFields) throws -> ModelConfig {
+    static func read(
+        _ fields: inout ConfigFields, family: ModelFamily
+    ) throws -> ModelConfig {
         let hidden = try fields.size("hidden_size")
         let heads = try fields.size("num_attention_heads", limit: 1 << 16)
-        let keyValueHeads = try fields.optionalSize("num_key_value_heads", limit: 1 << 16) ?? heads
+        let keyValueHeads =
+            try fields.optionalSize("num_key_value_heads", limit: 1 << 16)
+            ?? defaultKeyValueHeads(fields, family, heads)
         guard heads % keyValueHeads == 0 else {
             throw fields.fault(
                 "num_key_value_heads", "\(keyValueHeads) does not divide \(heads) attention heads")
@@ -13,6 +18,8 @@ enum LlamaConfigReader {
         let headDimension: Int
         if let stated = try fields.optionalSize("head_dim", limit: 1 << 12) {
             headDimension = stated
+        } else if family == .qwen3, !fields.has("head_dim") {
+            headDimension = 128
         } else {
             guard hidden % heads == 0 else {
                 throw fields.fault(
@@ -23,28 +30,88 @@ enum LlamaConfigReader {
         guard headDimension % 2 == 0 else {
             throw fields.fault("head_dim", "\(headDimension) is odd, it cannot be rotated in pairs")
         }
-        let positions = try fields.optionalSize("max_position_embeddings", limit: 1 << 30) ?? 2048
+        let positions =
+            try fields.optionalSize("max_position_embeddings", limit: 1 << 30)
+            ?? defaultPositions(family)
         let rope = try RopeConfigReader.read(
-            &fields, headDimension: headDimension, maximumPositions: positions)
+            &fields, headDimension: headDimension, maximumPositions: positions,
+            defaultTheta: family == .smollm3 ? 2_000_000 : 10_000)
         let layerCount = try fields.size("num_hidden_layers", limit: 1 << 12)
+        let layers = try LayerConfigReader.read(
+            &fields, family: family, count: layerCount, rope: rope)
 
         var config = ModelConfig(
-            family: .llama, hiddenSize: hidden,
+            family: family, hiddenSize: hidden,
             intermediateSize: try fields.size("intermediate_size"), headCount: heads,
             keyValueHeadCount: keyValueHeads, headDimension: headDimension,
             vocabularySize: try fields.size("vocab_size"), maximumPositions: positions,
-            layers: Array(repeating: LayerConfig(rope: rope), count: layerCount),
+            layers: layers,
             normEpsilon: try epsilon(&fields, "rms_norm_eps", default: 1e-6),
-            tiedEmbeddings: try fields.optionalFlag("tie_word_embeddings") ?? false)
+            tiedEmbeddings: try fields.optionalFlag("tie_word_embeddings") ?? (family == .smollm3))
         config.activation = try ActivationReader.read(&fields, "hidden_act", default: .silu)
-        let attentionBias = try fields.optionalFlag("attention_bias") ?? false
-        config.queryKeyValueBias = attentionBias
-        config.attentionOutputBias = attentionBias
-        config.feedForwardBias = try fields.optionalFlag("mlp_bias") ?? false
+        try biases(&fields, &config)
+        if family == .qwen3 { config.queryKeyNorm = .perHead }
+        if family == .granite { try multipliers(&fields, &config) }
         try fields.expect("attention_dropout", 0)
-        try fields.expect("residual_dropout", 0)
-        try fields.expect("rope_interleaved", false)
+        if family == .llama {
+            try fields.expect("residual_dropout", 0)
+            try fields.expect("rope_interleaved", false)
+        }
         return config
+    }
+
+    private static func biases(
+        _ fields: inout ConfigFields, _ config: inout ModelConfig
+    ) throws {
+        switch config.family {
+        case .qwen2:
+            config.queryKeyValueBias = true
+        case .mistral:
+            break
+        case .llama, .qwen3, .smollm3, .granite:
+            let attentionBias = try fields.optionalFlag("attention_bias") ?? false
+            config.queryKeyValueBias = attentionBias
+            config.attentionOutputBias = attentionBias
+            if config.family != .qwen3 {
+                config.feedForwardBias = try fields.optionalFlag("mlp_bias") ?? false
+            }
+        }
+    }
+
+    /// Granite's four factors, each 1 where it is absent.
+    private static func multipliers(
+        _ fields: inout ConfigFields, _ config: inout ModelConfig
+    ) throws {
+        func factor(_ key: String) throws -> Double {
+            let value = try fields.optionalNumber(key) ?? 1
+            guard value > 0 else { throw fields.fault(key, "\(value) is not positive") }
+            return value
+        }
+        config.embeddingMultiplier = try factor("embedding_multiplier")
+        config.residualMultiplier = try factor("residual_multiplier")
+        config.attentionScaling = try factor("attention_multiplier")
+        config.logitDivisor = try factor("logits_scaling")
+    }
+
+    private static func defaultKeyValueHeads(
+        _ fields: ConfigFields, _ family: ModelFamily, _ heads: Int
+    ) -> Int {
+        // An explicit null means one for each query head everywhere.
+        if fields.has("num_key_value_heads") { return heads }
+        switch family {
+        case .mistral: return 8
+        case .qwen2, .qwen3: return 32
+        case .smollm3: return 4
+        case .llama, .granite: return heads
+        }
+    }
+
+    private static func defaultPositions(_ family: ModelFamily) -> Int {
+        switch family {
+        case .llama, .granite: 2048
+        case .mistral: 4096 * 32
+        case .qwen2, .qwen3, .smollm3: 32768
+        }
     }
 
     static func epsilon(

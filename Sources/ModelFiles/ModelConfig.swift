@@ -2,7 +2,19 @@ import JSONModel
 
 /// The families that the engine computes. Raw values are Hugging Face's `model_type`.
 public enum ModelFamily: String, Sendable, Equatable, CaseIterable {
-    case llama
+    case llama, mistral, qwen2, qwen3, smollm3, granite
+
+    /// The class that `architectures` in `config.json` names.
+    public var architecture: String {
+        switch self {
+        case .llama: "LlamaForCausalLM"
+        case .mistral: "MistralForCausalLM"
+        case .qwen2: "Qwen2ForCausalLM"
+        case .qwen3: "Qwen3ForCausalLM"
+        case .smollm3: "SmolLM3ForCausalLM"
+        case .granite: "GraniteForCausalLM"
+        }
+    }
 }
 
 /// How the residual stream is normalized before it enters a block.
@@ -162,6 +174,17 @@ public struct ModelConfig: Sendable, Equatable {
     }
 
     public var layerCount: Int { layers.count }
+
+    // With a residual multiplier m the engine keeps the residual stream divided by m, h / m. Blocks are then
+    // added as they are, and since norm(h) with ε equals norm(h / m) with ε / m², nothing else changes.
+
+    /// ε of the norms that read the residual stream as the engine keeps it.
+    public var streamNormEpsilon: Double {
+        normEpsilon / (residualMultiplier * residualMultiplier)
+    }
+    /// Factor on the embeddings of the residual stream as the engine keeps it.
+    public var streamEmbeddingMultiplier: Double { embeddingMultiplier / residualMultiplier }
+
     /// Width of all query heads together.
     public var queryWidth: Int { headCount * headDimension }
     /// Width of all key (or value) heads together.

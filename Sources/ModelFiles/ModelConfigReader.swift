@@ -18,10 +18,7 @@ public enum ModelConfigReader {
         }
         var fields = ConfigFields(object: object, path: path)
         let family = try family(&fields)
-        var result: ModelConfig
-        switch family {
-        case .llama: result = try LlamaConfigReader.read(&fields)
-        }
+        var result = try LlamaConfigReader.read(&fields, family: family)
         result.specialTokens = try SpecialTokenReader.read(&fields, generation: generation)
         try fields.refuseUnread()
         return result
@@ -55,7 +52,7 @@ public enum ModelConfigReader {
                 "\(name) is not supported; supported are: \(supported)")
         }
         if let architecture = architectures.first,
-            !["LlamaForCausalLM"].contains(architecture)
+            architecture != family.architecture
         {
             throw ModelFileError(
                 .unsupported, file: fields.path, item: "architectures",
@@ -86,6 +83,9 @@ struct ConfigFields {
         guard let value = object[key], !value.isNull else { return nil }
         return value
     }
+
+    /// Whether the file has the key, even if it is null.
+    func has(_ key: String) -> Bool { object[key] != nil }
 
     mutating func optionalString(_ key: String) throws -> String? {
         guard let value = value(key) else { return nil }

@@ -3,7 +3,8 @@ import JSONModel
 /// Reads both spellings of the rotation: `rope_theta` with `rope_scaling`, and `rope_parameters`.
 enum RopeConfigReader {
     static func read(
-        _ fields: inout ConfigFields, headDimension: Int, maximumPositions: Int
+        _ fields: inout ConfigFields, headDimension: Int, maximumPositions: Int,
+        defaultTheta: Double = 10_000
     ) throws -> RopeConfig {
         let topTheta = try fields.optionalNumber("rope_theta")
         let newer = fields.value("rope_parameters")
@@ -14,7 +15,8 @@ enum RopeConfigReader {
         let key = newer != nil ? "rope_parameters" : "rope_scaling"
         guard let value = newer ?? older else {
             return try config(
-                fields, theta: topTheta ?? 10000, headDimension: headDimension, scaling: .none)
+                fields, theta: topTheta ?? defaultTheta, headDimension: headDimension,
+                scaling: .none)
         }
         guard let object = value.object else { throw fields.fault(key, "is no object") }
         var members = ConfigFields(object: object, path: fields.path)
@@ -30,7 +32,7 @@ enum RopeConfigReader {
                 error.code, file: error.file, item: "\(key).\(error.item ?? "")", error.reason)
         }
         return try config(
-            fields, theta: innerTheta ?? topTheta ?? 10000, headDimension: headDimension,
+            fields, theta: innerTheta ?? topTheta ?? defaultTheta, headDimension: headDimension,
             scaling: scaling)
     }
 

@@ -50,6 +50,10 @@ extension ModelConfig {
         projection("self_attn.q_proj", queryWidth, hiddenSize, bias: queryKeyValueBias)
         projection("self_attn.k_proj", keyValueWidth, hiddenSize, bias: queryKeyValueBias)
         projection("self_attn.v_proj", keyValueWidth, hiddenSize, bias: queryKeyValueBias)
+        if queryKeyNorm == .perHead {
+            vector("self_attn.q_norm.weight", headDimension)
+            vector("self_attn.k_norm.weight", headDimension)
+        }
         projection("self_attn.o_proj", hiddenSize, queryWidth, bias: attentionOutputBias)
         vector("post_attention_layernorm.weight", hiddenSize)
         projection("mlp.gate_proj", intermediateSize, hiddenSize, bias: feedForwardBias)

@@ -66,10 +66,11 @@ struct AdaptedProduct {
     ///   - x: `[rows, K]`
     ///   - weights: `[N, K]`
     ///   - groups: Cover the rows of x.
+    ///   - bias: `[1, N]`, with an output that is written.
     ///   - update: A group's adapter's update of this matrix.
     mutating func callAsFunction(
-        _ x: Matrix, _ weights: PackedMatrix, groups: [RowGroup], output: Output,
-        update: (ServedAdapter) -> PackedUpdate?
+        _ x: Matrix, _ weights: PackedMatrix, bias: Matrix? = nil, groups: [RowGroup],
+        output: Output, update: (ServedAdapter) -> PackedUpdate?
     ) throws {
         var start = 0
         var segment: [(group: RowGroup, update: PackedUpdate)] = []
@@ -79,17 +80,17 @@ struct AdaptedProduct {
                 segment.append((group, update))
                 continue
             }
-            try common(x, weights, start..<group.rows.lowerBound, segment, output)
+            try common(x, weights, bias, start..<group.rows.lowerBound, segment, output)
             segment.removeAll(keepingCapacity: true)
-            try scaled(x, weights, group.rows, update, output)
+            try scaled(x, weights, bias, group.rows, update, output)
             start = group.rows.upperBound
         }
-        try common(x, weights, start..<x.rows, segment, output)
+        try common(x, weights, bias, start..<x.rows, segment, output)
     }
 
     /// Rows without column scales: one base product, low-rank terms inside its sums.
     private mutating func common(
-        _ x: Matrix, _ weights: PackedMatrix, _ rows: Range<Int>,
+        _ x: Matrix, _ weights: PackedMatrix, _ bias: Matrix?, _ rows: Range<Int>,
         _ updates: [(group: RowGroup, update: PackedUpdate)], _ output: Output
     ) throws {
         if rows.isEmpty { return }
@@ -103,7 +104,7 @@ struct AdaptedProduct {
         let input = isWhole ? x : try x.rows(rows)
         let target = isWhole ? output.matrix : try output.matrix.rows(rows)
         switch output {
-        case .write: try compute.linear(input, weights, into: target, terms: terms)
+        case .write: try compute.linear(input, weights, into: target, bias: bias, terms: terms)
         case .add:
             try compute.linear(input, weights, into: target, accumulate: true, terms: terms)
         case .gated:
@@ -119,8 +120,8 @@ struct AdaptedProduct {
 
     /// Rows of one DoRA adapter: m / ‖W + BA‖ times the sum, column by column (Liu et al. 2024, eq. 5).
     private mutating func scaled(
-        _ x: Matrix, _ weights: PackedMatrix, _ rows: Range<Int>, _ update: PackedUpdate,
-        _ output: Output
+        _ x: Matrix, _ weights: PackedMatrix, _ bias: Matrix?, _ rows: Range<Int>,
+        _ update: PackedUpdate, _ output: Output
     ) throws {
         guard let scale = update.columnScale else { return }
         terms.removeAll(keepingCapacity: true)
@@ -137,6 +138,14 @@ struct AdaptedProduct {
             for row in 0..<rows.count {
                 try sums.withFloats(row: row) { values in
                     for column in 0..<values.count { values[column] *= factors[column] }
+                }
+            }
+        }
+        // The magnitude applies to W + BA alone.
+        try bias?.withFloats(row: 0) { addends in
+            for row in 0..<rows.count {
+                try sums.withFloats(row: row) { values in
+                    for column in 0..<values.count { values[column] += addends[column] }
                 }
             }
         }

@@ -39,9 +39,7 @@ public final class Decoder: Sendable {
                 PackedMatrix.Layout(
                     rows: wanted.rows, columns: wanted.columns, elementType, paired: wanted.paired))
         }
-        weights = try Self.weights(layout, matrix: matrix) { name, _ in
-            try packed.floats(of: name)
-        }
+        weights = try Self.weights(layout, matrix: matrix) { try packed.floats(of: $0.name) }
     }
 
     /// Packs a checkpoint in memory.
@@ -62,36 +60,39 @@ public final class Decoder: Sendable {
                     sources: $0.sources, rows: $0.rows, columns: $0.columns, paired: $0.paired,
                     elementType: elementType, from: source, compute: compute)
             },
-            vector: { _, name in try source.floats(name) })
+            vector: { try $0.sources.flatMap { try source.floats($0) } })
     }
 
     private static func weights(
         _ layout: DecoderLayout, matrix: (JoinedMatrix) throws -> PackedMatrix,
-        vector: (_ name: String, _ source: String) throws -> [Float]
+        vector: (JoinedVector) throws -> [Float]
     ) throws -> DecoderWeights {
-        func norm(_ name: String, _ source: String) throws -> Matrix {
-            let values = try vector(name, source)
-            guard values.count == layout.config.hiddenSize else {
+        func floats(_ wanted: JoinedVector, dividedBy divisor: Float = 1) throws -> Matrix {
+            let values = try vector(wanted)
+            guard values.count == wanted.count else {
                 throw TransformerError(
                     .weights,
-                    "\(source) has \(values.count) elements, the config needs \(layout.config.hiddenSize)"
-                )
+                    "\(wanted.sources.joined(separator: ", ")) has \(values.count) elements, the config "
+                        + "needs \(wanted.count)")
             }
-            return try Matrix(vector: values)
+            return try Matrix(vector: divisor == 1 ? values : values.map { $0 / divisor })
         }
         let embedding = try matrix(layout.embeddingMatrix)
         let layers = try (0..<layout.config.layerCount).map { layer in
-            let norms = layout.norms(layer)
-            return DecoderWeights.Layer(
-                inputNorm: try norm(norms[0].name, norms[0].source),
+            DecoderWeights.Layer(
+                inputNorm: try floats(layout.inputNorm(layer)),
                 queryKeyValue: try matrix(layout.queryKeyValue(layer)),
+                queryKeyValueBias: try layout.queryKeyValueBias(layer).map { try floats($0) },
+                queryNorm: try layout.queryNorm(layer).map { try floats($0) },
+                keyNorm: try layout.keyNorm(layer).map { try floats($0) },
                 attentionOutput: try matrix(layout.attentionOutput(layer)),
-                feedForwardNorm: try norm(norms[1].name, norms[1].source),
+                feedForwardNorm: try floats(layout.feedForwardNorm(layer)),
                 gateUp: try matrix(layout.gateUp(layer)), down: try matrix(layout.down(layer)))
         }
         return DecoderWeights(
             embedding: embedding, layers: layers,
-            finalNorm: try norm(DecoderLayout.finalNorm, layout.finalNormSource),
+            finalNorm: try floats(
+                layout.finalNormVector, dividedBy: Float(layout.config.logitDivisor)),
             head: try layout.headMatrix.map(matrix) ?? embedding)
     }
 

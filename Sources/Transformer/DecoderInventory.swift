@@ -33,6 +33,10 @@ extension Decoder: ModuleInventory {
             add("mlp.gate_proj", config.intermediateSize, width)
             add("mlp.up_proj", config.intermediateSize, width)
             add("mlp.down_proj", width, config.intermediateSize)
+            if config.queryKeyNorm == .perHead {
+                add("self_attn.q_norm", config.headDimension, 0, .other)
+                add("self_attn.k_norm", config.headDimension, 0, .other)
+            }
             add("mlp.act_fn", width, 0, .other)
             add("input_layernorm", width, 0, .other)
             add("post_attention_layernorm", width, 0, .other)

@@ -12,6 +12,11 @@ struct DecoderWeights: Sendable {
         let inputNorm: Matrix
         /// `[Q, D]`, queries, keys, values.
         let queryKeyValue: PackedMatrix
+        /// `[1, Q]`, where the family has it.
+        let queryKeyValueBias: Matrix?
+        /// `[1, headDimension]` each, where the family normalizes queries and keys head by head.
+        let queryNorm: Matrix?
+        let keyNorm: Matrix?
         /// `[D, heads · headDimension]`
         let attentionOutput: PackedMatrix
         /// `[1, D]`
@@ -25,7 +30,7 @@ struct DecoderWeights: Sendable {
     /// `[V, D]`
     let embedding: PackedMatrix
     let layers: [Layer]
-    /// `[1, D]`
+    /// `[1, D]`, divided by the config's logit divisor.
     let finalNorm: Matrix
     /// `[V, D]`; the embedding itself when tied.
     let head: PackedMatrix
@@ -39,6 +44,13 @@ struct JoinedMatrix: Sendable, Equatable {
     let rows: Int
     let columns: Int
     let paired: Bool
+}
+
+/// One float32 vector of the packed form and the checkpoint tensors it is joined from, in this order.
+struct JoinedVector: Sendable, Equatable {
+    let name: String
+    let sources: [String]
+    let count: Int
 }
 
 /// The packed form of a configuration: which matrices and vectors there are.
@@ -56,18 +68,15 @@ struct DecoderLayout: Sendable {
         try refuse(config.norm != .rms, "the norm \(config.norm.rawValue)")
         try refuse(
             config.normPlacement != .before, "norms \(config.normPlacement.rawValue) a block")
-        try refuse(config.queryKeyNorm != .none, "a norm of queries and keys")
+        try refuse(config.queryKeyNorm == .whole, "a norm of whole queries and keys")
         try refuse(config.activation != .silu, "the activation \(config.activation.rawValue)")
         try refuse(!config.gatedFeedForward, "a feed-forward block without gate")
         try refuse(config.matrixNaming != .separate, "\(config.matrixNaming.rawValue) matrices")
         try refuse(
-            config.queryKeyValueBias || config.attentionOutputBias || config.feedForwardBias, "bias"
-        )
+            config.attentionOutputBias || config.feedForwardBias,
+            "a bias outside queries, keys and values")
         try refuse(config.learnedPositions, "learned positions")
-        try refuse(config.layers.contains { $0.rope == nil }, "a layer without rotation")
         try refuse(config.attentionSoftCap != nil || config.logitSoftCap != nil, "a soft cap")
-        try refuse(config.residualMultiplier != 1, "a residual multiplier")
-        try refuse(config.logitDivisor != 1, "a logit divisor")
         try refuse(
             config.headCount % config.keyValueHeadCount != 0,
             "\(config.headCount) heads over \(config.keyValueHeadCount) key/value heads")
@@ -76,7 +85,6 @@ struct DecoderLayout: Sendable {
 
     static let embedding = "embedding"
     static let head = "head"
-    static let finalNorm = "final_norm"
     static func name(_ layer: Int, _ part: String) -> String { "layers.\(layer).\(part)" }
 
     var embeddingMatrix: JoinedMatrix {
@@ -123,18 +131,57 @@ struct DecoderLayout: Sendable {
             columns: columns, paired: paired)
     }
 
-    /// Name in the packed form and name in the checkpoint of each norm vector.
-    func norms(_ layer: Int) -> [(name: String, source: String)] {
-        [
-            (Self.name(layer, "input_norm"), "model.layers.\(layer).input_layernorm.weight"),
-            (
-                Self.name(layer, "feed_forward_norm"),
-                "model.layers.\(layer).post_attention_layernorm.weight"
-            ),
-        ]
+    var finalNormVector: JoinedVector {
+        JoinedVector(
+            name: "final_norm", sources: ["model.norm.weight"], count: config.hiddenSize)
     }
 
-    var finalNormSource: String { "model.norm.weight" }
+    func inputNorm(_ layer: Int) -> JoinedVector {
+        vector(layer, "input_norm", ["input_layernorm.weight"], config.hiddenSize)
+    }
+
+    func feedForwardNorm(_ layer: Int) -> JoinedVector {
+        vector(layer, "feed_forward_norm", ["post_attention_layernorm.weight"], config.hiddenSize)
+    }
+
+    /// nil where the family has none.
+    func queryKeyValueBias(_ layer: Int) -> JoinedVector? {
+        guard config.queryKeyValueBias else { return nil }
+        return vector(
+            layer, "qkv_bias",
+            ["self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"],
+            config.queryWidth + 2 * config.keyValueWidth)
+    }
+
+    /// Norms over each head of queries and of keys; nil where the family has none.
+    func queryNorm(_ layer: Int) -> JoinedVector? {
+        guard config.queryKeyNorm == .perHead else { return nil }
+        return vector(layer, "q_norm", ["self_attn.q_norm.weight"], config.headDimension)
+    }
+
+    func keyNorm(_ layer: Int) -> JoinedVector? {
+        guard config.queryKeyNorm == .perHead else { return nil }
+        return vector(layer, "k_norm", ["self_attn.k_norm.weight"], config.headDimension)
+    }
+
+    private func vector(
+        _ layer: Int, _ part: String, _ sources: [String], _ count: Int
+    ) -> JoinedVector {
+        JoinedVector(
+            name: Self.name(layer, part), sources: sources.map { "model.layers.\(layer).\($0)" },
+            count: count)
+    }
+
+    /// All vectors.
+    var vectors: [JoinedVector] {
+        var result: [JoinedVector] = []
+        for layer in 0..<config.layerCount {
+            result += [inputNorm(layer), feedForwardNorm(layer)]
+            result += [queryKeyValueBias(layer), queryNorm(layer), keyNorm(layer)].compactMap(
+                \.self)
+        }
+        return result + [finalNormVector]
+    }
 
     /// All matrices in order of use.
     var matrices: [JoinedMatrix] {

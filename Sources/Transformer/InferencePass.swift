@@ -198,7 +198,7 @@ public final class InferencePass {
 
     /// Token embeddings into the residual stream, with each group's update or its own matrix.
     private func embed() throws {
-        let scale = Float(decoder.config.embeddingMultiplier)
+        let scale = Float(decoder.config.streamEmbeddingMultiplier)
         let residual = try workspace.residual.rows(0..<all.count)
         try compute.gather(tokens, from: decoder.weights.embedding, scale: scale, into: residual)
         for group in all.groups {
@@ -221,21 +221,33 @@ public final class InferencePass {
     private func run(_ layer: Int, isLast: Bool) throws {
         let config = decoder.config
         let weights = decoder.weights.layers[layer]
-        let epsilon = Float(config.normEpsilon)
+        let epsilon = Float(config.streamNormEpsilon)
         let residual = try workspace.residual.rows(0..<all.count)
         let normed = try workspace.normed.rows(0..<all.count)
         let projected = try workspace.queryKeyValue.rows(0..<all.count)
         try compute.rmsNorm(residual, weight: weights.inputNorm, epsilon: epsilon, into: normed)
         try product(
-            normed, weights.queryKeyValue, groups: all.groups, output: .write(projected)
+            normed, weights.queryKeyValue, bias: weights.queryKeyValueBias, groups: all.groups,
+            output: .write(projected)
         ) { $0.layers[layer].queryKeyValue }
-        let table = rope.table(layer: layer)
         let keyStart = config.queryWidth
         let valueStart = keyStart + config.keyValueWidth
-        let turned = try projected.columns(0..<valueStart)
-        try compute.rotate(
-            turned, headDim: config.headDimension, positions: all.cacheRows.positions,
-            cosine: table.cosine, sine: table.sine, into: turned)
+        if let queryNorm = weights.queryNorm, let keyNorm = weights.keyNorm {
+            let queries = try projected.columns(0..<keyStart)
+            let keys = try projected.columns(keyStart..<valueStart)
+            try compute.rmsNorm(
+                queries, weight: queryNorm, groups: config.headCount,
+                epsilon: Float(config.normEpsilon), into: queries)
+            try compute.rmsNorm(
+                keys, weight: keyNorm, groups: config.keyValueHeadCount,
+                epsilon: Float(config.normEpsilon), into: keys)
+        }
+        if let table = rope.table(layer: layer) {
+            let turned = try projected.columns(0..<valueStart)
+            try compute.rotate(
+                turned, headDim: config.headDimension, positions: all.cacheRows.positions,
+                cosine: table.cosine, sine: table.sine, into: turned)
+        }
         try compute.append(
             k: projected.columns(keyStart..<valueStart),
             v: projected.columns(valueStart..<projected.columns), to: cache, layer: layer,
@@ -272,7 +284,7 @@ public final class InferencePass {
             attended, weights.attentionOutput, groups: set.groups, output: .add(residual)
         ) { $0.layers[layer].attentionOutput }
         try compute.rmsNorm(
-            residual, weight: weights.feedForwardNorm, epsilon: Float(config.normEpsilon),
+            residual, weight: weights.feedForwardNorm, epsilon: Float(config.streamNormEpsilon),
             into: normed)
         try product(normed, weights.gateUp, groups: set.groups, output: .gated(gated)) {
             $0.layers[layer].gateUp
@@ -289,7 +301,7 @@ public final class InferencePass {
         let logits = try logits.rows(0..<wanted.count)
         try compute.rmsNorm(
             residual, weight: decoder.weights.finalNorm,
-            epsilon: Float(decoder.config.normEpsilon), into: hidden)
+            epsilon: Float(decoder.config.streamNormEpsilon), into: hidden)
         // Groups with another head leave the common product.
         var start = 0
         var first = 0

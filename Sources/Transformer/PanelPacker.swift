@@ -18,12 +18,6 @@ public struct PanelPacker: MatrixPacker {
         let layout = try DecoderLayout(config)
         let kernelType = try Self.kernelType(elementType)
         var result: [PackedTensor] = []
-        func vector(_ name: String, _ source: String) {
-            result.append(
-                PackedTensor(
-                    name: name, elementType: .float32, rows: config.hiddenSize, columns: 1,
-                    layout: Self.vectorLayout, byteCount: 4 * config.hiddenSize, sources: [source]))
-        }
         for matrix in layout.matrices {
             let packed = try PackedMatrix.Layout(
                 rows: matrix.rows, columns: matrix.columns, kernelType, paired: matrix.paired)
@@ -34,10 +28,13 @@ public struct PanelPacker: MatrixPacker {
                     layout: matrix.paired ? Self.pairedLayout : Self.layout,
                     byteCount: packed.byteCount, sources: matrix.sources))
         }
-        for layer in 0..<config.layerCount {
-            for norm in layout.norms(layer) { vector(norm.name, norm.source) }
+        for vector in layout.vectors {
+            result.append(
+                PackedTensor(
+                    name: vector.name, elementType: .float32, rows: vector.count, columns: 1,
+                    layout: Self.vectorLayout, byteCount: 4 * vector.count,
+                    sources: vector.sources))
         }
-        vector(DecoderLayout.finalNorm, layout.finalNormSource)
         return result
     }
 
@@ -46,7 +43,13 @@ public struct PanelPacker: MatrixPacker {
         into output: UnsafeMutableRawBufferPointer
     ) throws {
         if tensor.layout == Self.vectorLayout {
-            let values = try source.floats(tensor.sources[0])
+            let values = try tensor.sources.flatMap { try source.floats($0) }
+            guard values.count == tensor.rows else {
+                throw TransformerError(
+                    .weights,
+                    "\(tensor.sources.joined(separator: ", ")): \(values.count) elements, the "
+                        + "config needs \(tensor.rows)")
+            }
             values.withUnsafeBytes { output.copyMemory(from: $0) }
             return
         }

@@ -11,17 +11,18 @@ struct RopeTables: Sendable {
     }
 
     private let tables: [Table]
-    private let tableOfLayer: [Int]
+    private let tableOfLayer: [Int?]
     let positions: Int
 
     /// - Parameter positions: The tables' length; no row may stand at or beyond it.
     init(_ config: ModelConfig, positions: Int) throws {
         var known: [RopeConfig] = []
         var tables: [Table] = []
-        var indexes: [Int] = []
+        var indexes: [Int?] = []
         for layer in config.layers {
             guard let rope = layer.rope else {
-                throw TransformerError(.unsupported, "a layer without rotation is not supported")
+                indexes.append(nil)
+                continue
             }
             if let index = known.firstIndex(of: rope) {
                 indexes.append(index)
@@ -36,7 +37,8 @@ struct RopeTables: Sendable {
         self.positions = positions
     }
 
-    func table(layer: Int) -> Table { tables[tableOfLayer[layer]] }
+    /// nil for a layer that does not rotate.
+    func table(layer: Int) -> Table? { tableOfLayer[layer].map { tables[$0] } }
 
     /// Angles are float32 products of position and inverse frequency, as transformers computes them.
     private static func table(_ rope: RopeConfig, positions: Int) throws -> Table {

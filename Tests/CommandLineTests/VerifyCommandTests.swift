@@ -34,6 +34,16 @@ import Testing
         #expect(result.output.contains("odd  passed, 21 comparisons"))
     }
 
+    /// Twelve steps of training included; made by transformers and PEFT as the others.
+    @Test(arguments: ["mistral", "qwen2", "qwen3", "smollm3", "granite"])
+    func familiesPass(_ family: String) throws {
+        for dtype in ["float32", "bfloat16"] {
+            let result = try verify([Self.fixture("families/\(family)"), "--dtype", dtype])
+            #expect(result.status == 0, "\(result.output)")
+            #expect(result.output.contains("\(family)  passed, 13 comparisons"))
+        }
+    }
+
     /// One number changed in the expected logits, or in an adapter, is found.
     @Test func aChangedCaseFails() throws {
         let folder = FileManager.default.temporaryDirectory.path + "/case-\(UUID().uuidString)"

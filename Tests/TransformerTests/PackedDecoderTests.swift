@@ -9,7 +9,9 @@ import Testing
 
 @Suite struct PackedDecoderTests {
     /// A decoder mapped from a packed file computes the bits of one packed in memory.
-    @Test(arguments: ["even", "odd"], [Kernels.ElementType.float32, .bfloat16])
+    @Test(
+        arguments: ["even", "odd", "families/qwen2", "families/qwen3", "families/granite"],
+        [Kernels.ElementType.float32, .bfloat16])
     func aPackedFileComputesTheSame(_ name: String, _ type: Kernels.ElementType) throws {
         let model = try ReferenceModel(name, type)
         let folder = FileManager.default.temporaryDirectory.path + "/packed-\(UUID().uuidString)"
@@ -51,11 +53,11 @@ import Testing
     @Test func partsThatAreNotComputedAreNamed() throws {
         let model = try ReferenceModel("even")
         var config = model.decoder.config
-        config.queryKeyNorm = .perHead
+        config.queryKeyNorm = .whole
         let error = #expect(throws: TransformerError.self) { try DecoderLayout(config) }
         #expect(error?.code == .unsupported)
         config = model.decoder.config
-        config.layers[1].rope = nil
+        config.attentionOutputBias = true
         #expect(throws: TransformerError.self) { try DecoderLayout(config) }
     }
 }

@@ -94,6 +94,16 @@ extension TrainingStep {
             headDim: decoder.config.headDimension, attentionOptions(layer), dQ: queryGradient,
             dK: keyGradient, dV: valueGradient)
         try rotate(projectedGradient, layer, batch, inverse: true)
+        if let norms = saved.headNorms {
+            try compute.rmsNormBackward(
+                queryGradient, x: norms.query.rows(rows), weight: weights.queryNorm,
+                inverse: norms.queryInverse.rows(rows), groups: decoder.config.headCount,
+                into: queryGradient)
+            try compute.rmsNormBackward(
+                keyGradient, x: norms.key.rows(rows), weight: weights.keyNorm,
+                inverse: norms.keyInverse.rows(rows), groups: decoder.config.keyValueHeadCount,
+                into: keyGradient)
+        }
 
         let inputTerms = try updateBackward(
             updates.queryKeyValue, projectedGradient, saved.u[0], rows)

@@ -9,7 +9,7 @@ extension TrainingStep {
         let residual = try scratch.residual.rows(0..<batch.tokens.count)
         try compute.gather(
             batch.tokens, from: decoder.weights.embedding,
-            scale: Float(decoder.config.embeddingMultiplier), into: residual)
+            scale: Float(decoder.config.streamEmbeddingMultiplier), into: residual)
         for layer in 0..<decoder.config.layerCount {
             let slot = saving ? max(0, layer - lowestLayer) : 0
             try forward(layer, batch, residual, saved[slot])
@@ -23,7 +23,7 @@ extension TrainingStep {
         let weights = decoder.weights.layers[layer]
         let updates = adapterState.layers[layer]
         let rows = 0..<batch.tokens.count
-        let epsilon = Float(config.normEpsilon)
+        let epsilon = Float(config.streamNormEpsilon)
 
         try compute.copy(residual, to: saved.attentionInput.rows(rows))
         let normed = try saved.attentionNormed.rows(rows)
@@ -32,9 +32,13 @@ extension TrainingStep {
             inverse: saved.attentionInverse.rows(rows))
         let projected = try saved.queryKeyValue.rows(rows)
         try compute.linear(
-            normed, weights.queryKeyValue, into: projected,
+            normed, weights.queryKeyValue, into: projected, bias: weights.queryKeyValueBias,
             terms: terms(updates.queryKeyValue, normed, saved.u[0], rows))
         let (query, key, value) = try split(projected)
+        if let norms = saved.headNorms {
+            try normalize(query, weights.queryNorm, norms.query, norms.queryInverse, rows)
+            try normalize(key, weights.keyNorm, norms.key, norms.keyInverse, rows)
+        }
         try rotate(projected, layer, batch, inverse: false)
         let attended = try saved.attended.rows(rows)
         try compute.spanAttention(
@@ -86,13 +90,24 @@ extension TrainingStep {
         )
     }
 
+    /// Normalizes queries or keys head by head in place, keeping them as they were and 1 / rms.
+    private func normalize(
+        _ x: Matrix, _ weight: Matrix?, _ before: Matrix, _ inverse: Matrix, _ rows: Range<Int>
+    ) throws {
+        let input = try before.rows(rows)
+        try compute.copy(x, to: input)
+        try compute.rmsNorm(
+            input, weight: weight, groups: inverse.columns,
+            epsilon: Float(decoder.config.normEpsilon), into: x, inverse: inverse.rows(rows))
+    }
+
     /// Turns queries and keys by their positions, or their gradients back.
     func rotate(
         _ matrix: Matrix, _ layer: Int, _ batch: LabelledBatch, inverse: Bool
     ) throws {
         let turned = try matrix.columns(
             0..<decoder.config.queryWidth + decoder.config.keyValueWidth)
-        let table = rope.table(layer: layer)
+        guard let table = rope.table(layer: layer) else { return }
         try compute.rotate(
             turned, headDim: decoder.config.headDimension, positions: batch.positions,
             cosine: table.cosine, sine: table.sine, inverse: inverse, into: turned)
@@ -118,7 +133,7 @@ extension TrainingStep {
         try compute.gather(batch.rows, from: residual, into: labelled)
         try compute.rmsNorm(
             labelled, weight: decoder.weights.finalNorm,
-            epsilon: Float(decoder.config.normEpsilon), into: hidden, inverse: inverse)
+            epsilon: Float(decoder.config.streamNormEpsilon), into: hidden, inverse: inverse)
         guard let gradientScale else {
             return try compute.headLoss(
                 hidden, head: decoder.weights.head, labels: batch.targets, losses: losses)

@@ -4,6 +4,14 @@ import ModelFiles
 
 /// What the backward pass needs of one layer. M rows; shapes otherwise as in `DecoderWeights`.
 struct SavedLayer {
+    /// Queries and keys before their norms, `[M, heads · headDimension]`, and 1 / rms of each head, `[M, heads]`.
+    struct HeadNorms {
+        let query: Matrix
+        let key: Matrix
+        let queryInverse: Matrix
+        let keyInverse: Matrix
+    }
+
     /// Input of the first norm, `[M, D]`, and 1 / rms of each row, `[M, 1]`.
     let attentionInput: Matrix
     let attentionInverse: Matrix
@@ -11,6 +19,8 @@ struct SavedLayer {
     let attentionNormed: Matrix
     /// Rotated queries and keys, and values, `[M, Q]`.
     let queryKeyValue: Matrix
+    /// nil where queries and keys are not normalized.
+    let headNorms: HeadNorms?
     /// `[M, heads · headDimension]`
     let attended: Matrix
     /// `[heads, M]`
@@ -33,6 +43,14 @@ struct SavedLayer {
         attentionNormed = try Matrix(rows: rows, columns: width, type)
         queryKeyValue = try Matrix(
             rows: rows, columns: config.queryWidth + 2 * config.keyValueWidth, type)
+        headNorms =
+            config.queryKeyNorm == .none
+            ? nil
+            : HeadNorms(
+                query: try Matrix(rows: rows, columns: config.queryWidth, type),
+                key: try Matrix(rows: rows, columns: config.keyValueWidth, type),
+                queryInverse: try Matrix(rows: rows, columns: config.headCount),
+                keyInverse: try Matrix(rows: rows, columns: config.keyValueHeadCount))
         attended = try Matrix(rows: rows, columns: config.queryWidth, type)
         logSum = try Matrix(rows: config.headCount, columns: rows)
         feedForwardInput = try Matrix(rows: rows, columns: width, type)
@@ -107,8 +125,14 @@ extension TrainingStep {
         let inner = config.intermediateSize
         let lowest = plans.compactMap { layerIndex(of: $0.module.path) }.min() ?? 0
         let uWidth = plans.reduce(0) { $0 + PackedUpdate.width(ofRank: $1.rank) }
+        let headNorms =
+            config.queryKeyNorm == .none
+            ? 0
+            : rows
+                * (element * (config.queryWidth + config.keyValueWidth)
+                    + 4 * (config.headCount + config.keyValueHeadCount))
         let perLayer =
-            rows * element * (4 * width + projected + config.queryWidth + 2 * inner)
+            headNorms + rows * element * (4 * width + projected + config.queryWidth + 2 * inner)
             + 4 * rows * (config.headCount + 32)
         let scratch =
             rows * element * (2 * width + 2 * inner + projected + config.queryWidth)
