@@ -1,7 +1,7 @@
 import JSONModel
 
 /// `config.json` of Llama 2 and 3 and of the families that differ from them in a few parts: Mistral, Qwen2,
-/// Qwen3, SmolLM3, Granite. Defaults of absent fields are those of transformers' configuration classes.
+/// Qwen3, SmolLM3, Granite, OLMo 2. Defaults of absent fields are those of transformers' configuration classes.
 enum LlamaConfigReader {
     static func read(
         _ fields: inout ConfigFields, family: ModelFamily
@@ -46,11 +46,16 @@ enum LlamaConfigReader {
             keyValueHeadCount: keyValueHeads, headDimension: headDimension,
             vocabularySize: try fields.size("vocab_size"), maximumPositions: positions,
             layers: layers,
-            normEpsilon: try epsilon(&fields, "rms_norm_eps", default: 1e-6),
+            normEpsilon: try epsilon(
+                &fields, "rms_norm_eps", default: family == .olmo2 ? 1e-5 : 1e-6),
             tiedEmbeddings: try fields.optionalFlag("tie_word_embeddings") ?? (family == .smollm3))
         config.activation = try ActivationReader.read(&fields, "hidden_act", default: .silu)
         try biases(&fields, &config)
         if family == .qwen3 { config.queryKeyNorm = .perHead }
+        if family == .olmo2 {
+            config.queryKeyNorm = .whole
+            config.normPlacement = .after
+        }
         if family == .granite { try multipliers(&fields, &config) }
         try fields.expect("attention_dropout", 0)
         if family == .llama {
@@ -68,11 +73,11 @@ enum LlamaConfigReader {
             config.queryKeyValueBias = true
         case .mistral:
             break
-        case .llama, .qwen3, .smollm3, .granite:
+        case .llama, .qwen3, .smollm3, .granite, .olmo2:
             let attentionBias = try fields.optionalFlag("attention_bias") ?? false
             config.queryKeyValueBias = attentionBias
             config.attentionOutputBias = attentionBias
-            if config.family != .qwen3 {
+            if config.family != .qwen3, config.family != .olmo2 {
                 config.feedForwardBias = try fields.optionalFlag("mlp_bias") ?? false
             }
         }
@@ -102,13 +107,13 @@ enum LlamaConfigReader {
         case .mistral: return 8
         case .qwen2, .qwen3: return 32
         case .smollm3: return 4
-        case .llama, .granite: return heads
+        case .llama, .granite, .olmo2: return heads
         }
     }
 
     private static func defaultPositions(_ family: ModelFamily) -> Int {
         switch family {
-        case .llama, .granite: 2048
+        case .llama, .granite, .olmo2: 2048
         case .mistral: 4096 * 32
         case .qwen2, .qwen3, .smollm3: 32768
         }

@@ -2,7 +2,7 @@ import JSONModel
 
 /// The families that the engine computes. Raw values are Hugging Face's `model_type`.
 public enum ModelFamily: String, Sendable, Equatable, CaseIterable {
-    case llama, mistral, qwen2, qwen3, smollm3, granite
+    case llama, mistral, qwen2, qwen3, smollm3, granite, olmo2
 
     /// The class that `architectures` in `config.json` names.
     public var architecture: String {
@@ -13,6 +13,7 @@ public enum ModelFamily: String, Sendable, Equatable, CaseIterable {
         case .qwen3: "Qwen3ForCausalLM"
         case .smollm3: "SmolLM3ForCausalLM"
         case .granite: "GraniteForCausalLM"
+        case .olmo2: "Olmo2ForCausalLM"
         }
     }
 }
@@ -184,6 +185,15 @@ public struct ModelConfig: Sendable, Equatable {
     }
     /// Factor on the embeddings of the residual stream as the engine keeps it.
     public var streamEmbeddingMultiplier: Double { embeddingMultiplier / residualMultiplier }
+
+    /// Elements of the weight that normalizes queries: one head's or all heads'.
+    public var queryNormWidth: Int { queryKeyNorm == .whole ? queryWidth : headDimension }
+    /// The same of keys.
+    public var keyNormWidth: Int { queryKeyNorm == .whole ? keyValueWidth : headDimension }
+    /// Parts of a row of queries that are normalized one by one.
+    public var queryNormGroups: Int { queryKeyNorm == .whole ? 1 : headCount }
+    /// The same of keys.
+    public var keyNormGroups: Int { queryKeyNorm == .whole ? 1 : keyValueHeadCount }
 
     /// Width of all query heads together.
     public var queryWidth: Int { headCount * headDimension }

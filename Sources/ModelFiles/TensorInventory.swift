@@ -46,19 +46,20 @@ extension ModelConfig {
                     name: prefix + name + ".weight", shape: [out, input], role: .projection))
             if bias { vector(name + ".bias", out) }
         }
-        vector("input_layernorm.weight", hiddenSize)
+        if normPlacement != .after { vector("input_layernorm.weight", hiddenSize) }
         projection("self_attn.q_proj", queryWidth, hiddenSize, bias: queryKeyValueBias)
         projection("self_attn.k_proj", keyValueWidth, hiddenSize, bias: queryKeyValueBias)
         projection("self_attn.v_proj", keyValueWidth, hiddenSize, bias: queryKeyValueBias)
-        if queryKeyNorm == .perHead {
-            vector("self_attn.q_norm.weight", headDimension)
-            vector("self_attn.k_norm.weight", headDimension)
+        if queryKeyNorm != .none {
+            vector("self_attn.q_norm.weight", queryNormWidth)
+            vector("self_attn.k_norm.weight", keyNormWidth)
         }
         projection("self_attn.o_proj", hiddenSize, queryWidth, bias: attentionOutputBias)
         vector("post_attention_layernorm.weight", hiddenSize)
         projection("mlp.gate_proj", intermediateSize, hiddenSize, bias: feedForwardBias)
         projection("mlp.up_proj", intermediateSize, hiddenSize, bias: feedForwardBias)
         projection("mlp.down_proj", hiddenSize, intermediateSize, bias: feedForwardBias)
+        if normPlacement != .before { vector("post_feedforward_layernorm.weight", hiddenSize) }
         return result
     }
 }

@@ -80,14 +80,18 @@ public final class Decoder: Sendable {
         let embedding = try matrix(layout.embeddingMatrix)
         let layers = try (0..<layout.config.layerCount).map { layer in
             DecoderWeights.Layer(
-                inputNorm: try floats(layout.inputNorm(layer)),
+                inputNorm: try layout.inputNorm(layer).map { try floats($0) },
                 queryKeyValue: try matrix(layout.queryKeyValue(layer)),
                 queryKeyValueBias: try layout.queryKeyValueBias(layer).map { try floats($0) },
                 queryNorm: try layout.queryNorm(layer).map { try floats($0) },
                 keyNorm: try layout.keyNorm(layer).map { try floats($0) },
                 attentionOutput: try matrix(layout.attentionOutput(layer)),
-                feedForwardNorm: try floats(layout.feedForwardNorm(layer)),
-                gateUp: try matrix(layout.gateUp(layer)), down: try matrix(layout.down(layer)))
+                attentionOutputNorm: try layout.attentionOutputNorm(layer).map { try floats($0) },
+                feedForwardNorm: try layout.feedForwardNorm(layer).map { try floats($0) },
+                gateUp: try matrix(layout.gateUp(layer)), down: try matrix(layout.down(layer)),
+                feedForwardOutputNorm: try layout.feedForwardOutputNorm(layer).map {
+                    try floats($0)
+                })
         }
         return DecoderWeights(
             embedding: embedding, layers: layers,

@@ -33,13 +33,16 @@ extension Decoder: ModuleInventory {
             add("mlp.gate_proj", config.intermediateSize, width)
             add("mlp.up_proj", config.intermediateSize, width)
             add("mlp.down_proj", width, config.intermediateSize)
-            if config.queryKeyNorm == .perHead {
-                add("self_attn.q_norm", config.headDimension, 0, .other)
-                add("self_attn.k_norm", config.headDimension, 0, .other)
+            if config.queryKeyNorm != .none {
+                add("self_attn.q_norm", config.queryNormWidth, 0, .other)
+                add("self_attn.k_norm", config.keyNormWidth, 0, .other)
             }
             add("mlp.act_fn", width, 0, .other)
-            add("input_layernorm", width, 0, .other)
+            if config.normPlacement != .after { add("input_layernorm", width, 0, .other) }
             add("post_attention_layernorm", width, 0, .other)
+            if config.normPlacement != .before {
+                add("post_feedforward_layernorm", width, 0, .other)
+            }
         }
         result.append(
             AdaptableModule(path: "model.norm", kind: .other, outputs: width, inputs: 0))

@@ -8,23 +8,27 @@ import ModelFiles
 /// feed-forward width, V tokens.
 struct DecoderWeights: Sendable {
     struct Layer: Sendable {
-        /// `[1, D]`
-        let inputNorm: Matrix
+        /// `[1, D]`; nil where blocks read the residual stream as it is.
+        let inputNorm: Matrix?
         /// `[Q, D]`, queries, keys, values.
         let queryKeyValue: PackedMatrix
         /// `[1, Q]`, where the family has it.
         let queryKeyValueBias: Matrix?
-        /// `[1, headDimension]` each, where the family normalizes queries and keys head by head.
+        /// Where the family normalizes queries and keys: `[1, headDimension]` each head by head, else their widths.
         let queryNorm: Matrix?
         let keyNorm: Matrix?
         /// `[D, heads · headDimension]`
         let attentionOutput: PackedMatrix
-        /// `[1, D]`
-        let feedForwardNorm: Matrix
+        /// `[1, D]`, of the attention's output before it is added; nil where that is added as it is.
+        let attentionOutputNorm: Matrix?
+        /// `[1, D]`, as `inputNorm`.
+        let feedForwardNorm: Matrix?
         /// `[2F, D]`, paired where F is a multiple of 32.
         let gateUp: PackedMatrix
         /// `[D, F]`
         let down: PackedMatrix
+        /// `[1, D]`, as `attentionOutputNorm`.
+        let feedForwardOutputNorm: Matrix?
     }
 
     /// `[V, D]`
@@ -67,8 +71,7 @@ struct DecoderLayout: Sendable {
         }
         try refuse(config.norm != .rms, "the norm \(config.norm.rawValue)")
         try refuse(
-            config.normPlacement != .before, "norms \(config.normPlacement.rawValue) a block")
-        try refuse(config.queryKeyNorm == .whole, "a norm of whole queries and keys")
+            config.normPlacement == .around, "norms \(config.normPlacement.rawValue) a block")
         try refuse(config.activation != .silu, "the activation \(config.activation.rawValue)")
         try refuse(!config.gatedFeedForward, "a feed-forward block without gate")
         try refuse(config.matrixNaming != .separate, "\(config.matrixNaming.rawValue) matrices")
@@ -136,12 +139,27 @@ struct DecoderLayout: Sendable {
             name: "final_norm", sources: ["model.norm.weight"], count: config.hiddenSize)
     }
 
-    func inputNorm(_ layer: Int) -> JoinedVector {
-        vector(layer, "input_norm", ["input_layernorm.weight"], config.hiddenSize)
+    /// Norms of what a block reads; nil where they stand after the blocks.
+    func inputNorm(_ layer: Int) -> JoinedVector? {
+        guard config.normPlacement == .before else { return nil }
+        return vector(layer, "input_norm", ["input_layernorm.weight"], config.hiddenSize)
     }
 
-    func feedForwardNorm(_ layer: Int) -> JoinedVector {
-        vector(layer, "feed_forward_norm", ["post_attention_layernorm.weight"], config.hiddenSize)
+    func feedForwardNorm(_ layer: Int) -> JoinedVector? {
+        guard config.normPlacement == .before else { return nil }
+        return vector(
+            layer, "feed_forward_norm", ["post_attention_layernorm.weight"], config.hiddenSize)
+    }
+
+    /// Norms of what a block gives; nil where they stand before the blocks.
+    func attentionOutputNorm(_ layer: Int) -> JoinedVector? {
+        guard config.normPlacement == .after else { return nil }
+        return vector(layer, "o_norm", ["post_attention_layernorm.weight"], config.hiddenSize)
+    }
+
+    func feedForwardOutputNorm(_ layer: Int) -> JoinedVector? {
+        guard config.normPlacement == .after else { return nil }
+        return vector(layer, "down_norm", ["post_feedforward_layernorm.weight"], config.hiddenSize)
     }
 
     /// nil where the family has none.
@@ -153,15 +171,15 @@ struct DecoderLayout: Sendable {
             config.queryWidth + 2 * config.keyValueWidth)
     }
 
-    /// Norms over each head of queries and of keys; nil where the family has none.
+    /// Norms of queries and of keys; nil where the family has none.
     func queryNorm(_ layer: Int) -> JoinedVector? {
-        guard config.queryKeyNorm == .perHead else { return nil }
-        return vector(layer, "q_norm", ["self_attn.q_norm.weight"], config.headDimension)
+        guard config.queryKeyNorm != .none else { return nil }
+        return vector(layer, "q_norm", ["self_attn.q_norm.weight"], config.queryNormWidth)
     }
 
     func keyNorm(_ layer: Int) -> JoinedVector? {
-        guard config.queryKeyNorm == .perHead else { return nil }
-        return vector(layer, "k_norm", ["self_attn.k_norm.weight"], config.headDimension)
+        guard config.queryKeyNorm != .none else { return nil }
+        return vector(layer, "k_norm", ["self_attn.k_norm.weight"], config.keyNormWidth)
     }
 
     private func vector(
@@ -176,9 +194,11 @@ struct DecoderLayout: Sendable {
     var vectors: [JoinedVector] {
         var result: [JoinedVector] = []
         for layer in 0..<config.layerCount {
-            result += [inputNorm(layer), feedForwardNorm(layer)]
-            result += [queryKeyValueBias(layer), queryNorm(layer), keyNorm(layer)].compactMap(
-                \.self)
+            result += [
+                inputNorm(layer), feedForwardNorm(layer), attentionOutputNorm(layer),
+                feedForwardOutputNorm(layer), queryKeyValueBias(layer), queryNorm(layer),
+                keyNorm(layer),
+            ].compactMap(\.self)
         }
         return result + [finalNormVector]
     }

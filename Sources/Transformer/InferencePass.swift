@@ -52,6 +52,8 @@ public final class InferencePass {
         let attended: Matrix
         /// `[rows, F]`
         let gated: Matrix
+        /// A block's output before its norm, `[rows, D]` float32; nil where it is added as it is.
+        let blockOutput: Matrix?
 
         init(_ config: ModelConfig, rows: Int, wanted: Int, _ type: Kernels.ElementType) throws {
             let width = config.hiddenSize
@@ -63,6 +65,8 @@ public final class InferencePass {
             wantedQuery = try Matrix(rows: wanted, columns: config.queryWidth, type)
             attended = try Matrix(rows: rows, columns: config.queryWidth, type)
             gated = try Matrix(rows: rows, columns: config.intermediateSize, type)
+            blockOutput =
+                config.normPlacement == .before ? nil : try Matrix(rows: rows, columns: width)
         }
     }
 
@@ -221,11 +225,10 @@ public final class InferencePass {
     private func run(_ layer: Int, isLast: Bool) throws {
         let config = decoder.config
         let weights = decoder.weights.layers[layer]
-        let epsilon = Float(config.streamNormEpsilon)
         let residual = try workspace.residual.rows(0..<all.count)
         let normed = try workspace.normed.rows(0..<all.count)
         let projected = try workspace.queryKeyValue.rows(0..<all.count)
-        try compute.rmsNorm(residual, weight: weights.inputNorm, epsilon: epsilon, into: normed)
+        try enter(residual, weights.inputNorm, normed)
         try product(
             normed, weights.queryKeyValue, bias: weights.queryKeyValueBias, groups: all.groups,
             output: .write(projected)
@@ -236,10 +239,10 @@ public final class InferencePass {
             let queries = try projected.columns(0..<keyStart)
             let keys = try projected.columns(keyStart..<valueStart)
             try compute.rmsNorm(
-                queries, weight: queryNorm, groups: config.headCount,
+                queries, weight: queryNorm, groups: config.queryNormGroups,
                 epsilon: Float(config.normEpsilon), into: queries)
             try compute.rmsNorm(
-                keys, weight: keyNorm, groups: config.keyValueHeadCount,
+                keys, weight: keyNorm, groups: config.keyNormGroups,
                 epsilon: Float(config.normEpsilon), into: keys)
         }
         if let table = rope.table(layer: layer) {
@@ -280,18 +283,44 @@ public final class InferencePass {
             AttentionOptions(
                 scale: Float(config.attentionScaling), window: config.layers[layer].slidingWindow,
                 softCap: Float(config.attentionSoftCap ?? 0)), into: attended)
+        let attentionTarget = try target(residual, weights.attentionOutputNorm)
         try product(
-            attended, weights.attentionOutput, groups: set.groups, output: .add(residual)
+            attended, weights.attentionOutput, groups: set.groups, output: attentionTarget
         ) { $0.layers[layer].attentionOutput }
-        try compute.rmsNorm(
-            residual, weight: weights.feedForwardNorm, epsilon: Float(config.streamNormEpsilon),
-            into: normed)
+        try leave(attentionTarget, weights.attentionOutputNorm, residual)
+        try enter(residual, weights.feedForwardNorm, normed)
         try product(normed, weights.gateUp, groups: set.groups, output: .gated(gated)) {
             $0.layers[layer].gateUp
         }
-        try product(gated, weights.down, groups: set.groups, output: .add(residual)) {
+        let feedForwardTarget = try target(residual, weights.feedForwardOutputNorm)
+        try product(gated, weights.down, groups: set.groups, output: feedForwardTarget) {
             $0.layers[layer].down
         }
+        try leave(feedForwardTarget, weights.feedForwardOutputNorm, residual)
+    }
+
+    /// What a block reads: the residual stream, normed where the family does that.
+    private func enter(_ residual: Matrix, _ norm: Matrix?, _ normed: Matrix) throws {
+        guard let norm else { return try compute.copy(residual, to: normed) }
+        try compute.rmsNorm(
+            residual, weight: norm, epsilon: Float(decoder.config.streamNormEpsilon), into: normed)
+    }
+
+    /// Where a block's last product goes: onto the residual stream, or beside it to be normed first.
+    private func target(_ residual: Matrix, _ norm: Matrix?) throws -> AdaptedProduct.Output {
+        guard norm != nil, let output = workspace.blockOutput else { return .add(residual) }
+        return .write(try output.rows(0..<residual.rows))
+    }
+
+    /// Adds what `target` kept beside the residual stream, normed.
+    private func leave(
+        _ target: AdaptedProduct.Output, _ norm: Matrix?, _ residual: Matrix
+    ) throws {
+        guard let norm else { return }
+        let output = target.matrix
+        try compute.rmsNorm(
+            output, weight: norm, epsilon: Float(decoder.config.normEpsilon), into: output)
+        try compute.add(output, to: residual)
     }
 
     private func computeLogits() throws {

@@ -10,7 +10,9 @@ import Testing
 @Suite struct PackedDecoderTests {
     /// A decoder mapped from a packed file computes the bits of one packed in memory.
     @Test(
-        arguments: ["even", "odd", "families/qwen2", "families/qwen3", "families/granite"],
+        arguments: [
+            "even", "odd", "families/qwen2", "families/qwen3", "families/granite", "families/olmo2",
+        ],
         [Kernels.ElementType.float32, .bfloat16])
     func aPackedFileComputesTheSame(_ name: String, _ type: Kernels.ElementType) throws {
         let model = try ReferenceModel(name, type)
@@ -53,7 +55,7 @@ import Testing
     @Test func partsThatAreNotComputedAreNamed() throws {
         let model = try ReferenceModel("even")
         var config = model.decoder.config
-        config.queryKeyNorm = .whole
+        config.normPlacement = .around
         let error = #expect(throws: TransformerError.self) { try DecoderLayout(config) }
         #expect(error?.code == .unsupported)
         config = model.decoder.config

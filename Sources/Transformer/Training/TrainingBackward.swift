@@ -21,19 +21,49 @@ extension TrainingStep {
         let narrow = try scratch.narrowGradient.rows(rows)
         let normGradient = try scratch.normGradient.rows(rows)
 
-        try compute.copy(gradient, to: narrow)
+        let outputNorms = saved.outputNorms
+        try leaveBackward(
+            gradient, outputNorms?.feedForward, weights.feedForwardOutputNorm,
+            outputNorms?.feedForwardInverse, into: narrow)
         try feedForwardBackward(layer, saved, rows, narrow, stop: first)
         if first >= 2 { return }
-        try compute.rmsNormBackward(
-            normGradient, x: saved.feedForwardInput.rows(rows), weight: weights.feedForwardNorm,
-            inverse: saved.feedForwardInverse.rows(rows), into: gradient, accumulate: true)
+        try enterBackward(
+            normGradient, saved.feedForwardInput, weights.feedForwardNorm,
+            saved.feedForwardInverse, into: gradient)
 
-        try compute.copy(gradient, to: narrow)
+        try leaveBackward(
+            gradient, outputNorms?.attention, weights.attentionOutputNorm,
+            outputNorms?.attentionInverse, into: narrow)
         try attentionBackward(layer, batch, saved, rows, narrow, stop: first)
         if first >= 0 { return }
+        try enterBackward(
+            normGradient, saved.attentionInput, weights.inputNorm, saved.attentionInverse,
+            into: gradient)
+    }
+
+    /// The gradient of a block's output from that of the residual stream.
+    private func leaveBackward(
+        _ gradient: Matrix, _ output: Matrix?, _ norm: Matrix?, _ inverse: Matrix?,
+        into narrow: Matrix
+    ) throws {
+        guard let output, let norm, let inverse else {
+            return try compute.copy(gradient, to: narrow)
+        }
+        let rows = 0..<gradient.rows
         try compute.rmsNormBackward(
-            normGradient, x: saved.attentionInput.rows(rows), weight: weights.inputNorm,
-            inverse: saved.attentionInverse.rows(rows), into: gradient, accumulate: true)
+            gradient, x: output.rows(rows), weight: norm, inverse: inverse.rows(rows), into: narrow)
+    }
+
+    /// Adds the gradient of what a block read to that of the residual stream.
+    private func enterBackward(
+        _ normGradient: Matrix, _ input: Matrix, _ norm: Matrix?, _ inverse: Matrix,
+        into gradient: Matrix
+    ) throws {
+        guard let norm else { return try compute.add(normGradient, to: gradient) }
+        let rows = 0..<gradient.rows
+        try compute.rmsNormBackward(
+            normGradient, x: input.rows(rows), weight: norm, inverse: inverse.rows(rows),
+            into: gradient, accumulate: true)
     }
 
     /// Leaves the gradient of the second norm's output in `scratch.normGradient`.
@@ -97,11 +127,11 @@ extension TrainingStep {
         if let norms = saved.headNorms {
             try compute.rmsNormBackward(
                 queryGradient, x: norms.query.rows(rows), weight: weights.queryNorm,
-                inverse: norms.queryInverse.rows(rows), groups: decoder.config.headCount,
+                inverse: norms.queryInverse.rows(rows), groups: decoder.config.queryNormGroups,
                 into: queryGradient)
             try compute.rmsNormBackward(
                 keyGradient, x: norms.key.rows(rows), weight: weights.keyNorm,
-                inverse: norms.keyInverse.rows(rows), groups: decoder.config.keyValueHeadCount,
+                inverse: norms.keyInverse.rows(rows), groups: decoder.config.keyNormGroups,
                 into: keyGradient)
         }
 

@@ -23,13 +23,12 @@ extension TrainingStep {
         let weights = decoder.weights.layers[layer]
         let updates = adapterState.layers[layer]
         let rows = 0..<batch.tokens.count
-        let epsilon = Float(config.streamNormEpsilon)
+        let outputNorms = saved.outputNorms
 
-        try compute.copy(residual, to: saved.attentionInput.rows(rows))
         let normed = try saved.attentionNormed.rows(rows)
-        try compute.rmsNorm(
-            residual, weight: weights.inputNorm, epsilon: epsilon, into: normed,
-            inverse: saved.attentionInverse.rows(rows))
+        try enter(
+            residual, weights.inputNorm, keeping: saved.attentionInput.rows(rows),
+            inverse: saved.attentionInverse.rows(rows), into: normed)
         let projected = try saved.queryKeyValue.rows(rows)
         try compute.linear(
             normed, weights.queryKeyValue, into: projected, bias: weights.queryKeyValueBias,
@@ -45,14 +44,17 @@ extension TrainingStep {
             q: query, k: key, v: value, spans: batch.spans, headDim: config.headDimension,
             attentionOptions(layer), into: attended, logSum: saved.logSum.columns(rows))
         try compute.linear(
-            attended, weights.attentionOutput, into: residual, accumulate: true,
+            attended, weights.attentionOutput,
+            into: outputNorms?.attention.rows(rows) ?? residual, accumulate: outputNorms == nil,
             terms: terms(updates.attentionOutput, attended, saved.u[1], rows))
+        try leave(
+            outputNorms?.attention, weights.attentionOutputNorm, outputNorms?.attentionInverse,
+            residual, rows)
 
-        try compute.copy(residual, to: saved.feedForwardInput.rows(rows))
         let innerNormed = try saved.feedForwardNormed.rows(rows)
-        try compute.rmsNorm(
-            residual, weight: weights.feedForwardNorm, epsilon: epsilon, into: innerNormed,
-            inverse: saved.feedForwardInverse.rows(rows))
+        try enter(
+            residual, weights.feedForwardNorm, keeping: saved.feedForwardInput.rows(rows),
+            inverse: saved.feedForwardInverse.rows(rows), into: innerNormed)
         let gated = try scratch.gated.rows(rows)
         let gateUp = try saved.gateUp.rows(rows)
         let gateTerms = try terms(updates.gateUp, innerNormed, saved.u[2], rows)
@@ -67,8 +69,37 @@ extension TrainingStep {
                 into: gated)
         }
         try compute.linear(
-            gated, weights.down, into: residual, accumulate: true,
+            gated, weights.down, into: outputNorms?.feedForward.rows(rows) ?? residual,
+            accumulate: outputNorms == nil,
             terms: terms(updates.down, gated, saved.u[3], rows))
+        try leave(
+            outputNorms?.feedForward, weights.feedForwardOutputNorm,
+            outputNorms?.feedForwardInverse, residual, rows)
+    }
+
+    /// What a block reads: the residual stream, normed where the family does that.
+    private func enter(
+        _ residual: Matrix, _ norm: Matrix?, keeping input: Matrix, inverse: Matrix,
+        into normed: Matrix
+    ) throws {
+        guard let norm else { return try compute.copy(residual, to: normed) }
+        try compute.copy(residual, to: input)
+        try compute.rmsNorm(
+            residual, weight: norm, epsilon: Float(decoder.config.streamNormEpsilon), into: normed,
+            inverse: inverse)
+    }
+
+    /// Adds a block's output to the residual stream, normed, where it was kept for that.
+    private func leave(
+        _ output: Matrix?, _ norm: Matrix?, _ inverse: Matrix?, _ residual: Matrix,
+        _ rows: Range<Int>
+    ) throws {
+        guard let output, let norm, let inverse else { return }
+        let normed = try scratch.normGradient.rows(rows)
+        try compute.rmsNorm(
+            output.rows(rows), weight: norm, epsilon: Float(decoder.config.normEpsilon),
+            into: normed, inverse: inverse.rows(rows))
+        try compute.add(normed, to: residual)
     }
 
     private func terms(
@@ -90,7 +121,7 @@ extension TrainingStep {
         )
     }
 
-    /// Normalizes queries or keys head by head in place, keeping them as they were and 1 / rms.
+    /// Normalizes queries or keys in place, keeping them as they were and 1 / rms.
     private func normalize(
         _ x: Matrix, _ weight: Matrix?, _ before: Matrix, _ inverse: Matrix, _ rows: Range<Int>
     ) throws {

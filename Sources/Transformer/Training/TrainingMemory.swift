@@ -4,12 +4,20 @@ import ModelFiles
 
 /// What the backward pass needs of one layer. M rows; shapes otherwise as in `DecoderWeights`.
 struct SavedLayer {
-    /// Queries and keys before their norms, `[M, heads · headDimension]`, and 1 / rms of each head, `[M, heads]`.
+    /// Queries and keys before their norms, `[M, heads · headDimension]`, and 1 / rms of each part, `[M, parts]`.
     struct HeadNorms {
         let query: Matrix
         let key: Matrix
         let queryInverse: Matrix
         let keyInverse: Matrix
+    }
+
+    /// Outputs of the two blocks before their norms, `[M, D]` float32, and 1 / rms of each row, `[M, 1]`.
+    struct OutputNorms {
+        let attention: Matrix
+        let attentionInverse: Matrix
+        let feedForward: Matrix
+        let feedForwardInverse: Matrix
     }
 
     /// Input of the first norm, `[M, D]`, and 1 / rms of each row, `[M, 1]`.
@@ -21,6 +29,8 @@ struct SavedLayer {
     let queryKeyValue: Matrix
     /// nil where queries and keys are not normalized.
     let headNorms: HeadNorms?
+    /// nil where blocks are added as they are.
+    let outputNorms: OutputNorms?
     /// `[M, heads · headDimension]`
     let attended: Matrix
     /// `[heads, M]`
@@ -49,8 +59,16 @@ struct SavedLayer {
             : HeadNorms(
                 query: try Matrix(rows: rows, columns: config.queryWidth, type),
                 key: try Matrix(rows: rows, columns: config.keyValueWidth, type),
-                queryInverse: try Matrix(rows: rows, columns: config.headCount),
-                keyInverse: try Matrix(rows: rows, columns: config.keyValueHeadCount))
+                queryInverse: try Matrix(rows: rows, columns: config.queryNormGroups),
+                keyInverse: try Matrix(rows: rows, columns: config.keyNormGroups))
+        outputNorms =
+            config.normPlacement == .before
+            ? nil
+            : OutputNorms(
+                attention: try Matrix(rows: rows, columns: width),
+                attentionInverse: try Matrix(rows: rows, columns: 1),
+                feedForward: try Matrix(rows: rows, columns: width),
+                feedForwardInverse: try Matrix(rows: rows, columns: 1))
         attended = try Matrix(rows: rows, columns: config.queryWidth, type)
         logSum = try Matrix(rows: config.headCount, columns: rows)
         feedForwardInput = try Matrix(rows: rows, columns: width, type)
@@ -131,8 +149,10 @@ extension TrainingStep {
             : rows
                 * (element * (config.queryWidth + config.keyValueWidth)
                     + 4 * (config.headCount + config.keyValueHeadCount))
+        let outputNorms = config.normPlacement == .before ? 0 : 8 * rows * (width + 32)
         let perLayer =
-            headNorms + rows * element * (4 * width + projected + config.queryWidth + 2 * inner)
+            headNorms + outputNorms + rows * element
+            * (4 * width + projected + config.queryWidth + 2 * inner)
             + 4 * rows * (config.headCount + 32)
         let scratch =
             rows * element * (2 * width + 2 * inner + projected + config.queryWidth)
