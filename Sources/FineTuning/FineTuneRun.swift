@@ -22,6 +22,7 @@ public final class FineTuneRun<Model: GradientStep> {
     private let metrics: MetricsLog
     private let compute: Compute
     private let clock: () -> MonotonicTime
+    private let rates: ((Int) -> Double)?
 
     private var optimizer: AdamW
     private var state = RunState()
@@ -35,11 +36,13 @@ public final class FineTuneRun<Model: GradientStep> {
     ///   - folder: The run's own folder; `checkpoints/` and `metrics.jsonl` are kept there between attempts.
     ///   - learningRate: The peak rate, where the recipe leaves it to be found.
     ///   - adapterConfig: `adapter_config.json`, to make each checkpoint a PEFT folder.
+    ///   - rates: The learning rate by step (from 0), for runs that repeat a reference with a schedule of its own.
     /// - Throws: `FineTuneError.noLabels` if there is nothing to learn.
     public init(
         model: Model, recipe: FineTuneRecipe, training: [TrainingExample],
         evaluation: [TrainingExample] = [], identity: RunIdentity, folder: String,
         compute: Compute, learningRate: Double? = nil, adapterConfig: [UInt8]? = nil,
+        rates: ((Int) -> Double)? = nil,
         clock: @escaping () -> MonotonicTime = MonotonicTime.now
     ) throws {
         guard !training.isEmpty, training.allSatisfy({ $0.labelCount > 0 }) else {
@@ -52,6 +55,7 @@ public final class FineTuneRun<Model: GradientStep> {
         self.identity = identity
         self.compute = compute
         self.clock = clock
+        self.rates = rates
         store = CheckpointStore(folder: folder + "/checkpoints", adapterConfig: adapterConfig)
         metrics = MetricsLog(path: folder + "/metrics.jsonl")
         plan = BatchPlan(
@@ -162,7 +166,7 @@ public final class FineTuneRun<Model: GradientStep> {
         let number = state.step
         let rows = window(number)
         let labels = rows.reduce(0) { $0 + training[$1].labelCount }
-        let rate = schedule.rate(at: number)
+        let rate = rates?(number) ?? schedule.rate(at: number)
         model.zeroGradients()
         var lossSum = 0.0
         var tokens = 0

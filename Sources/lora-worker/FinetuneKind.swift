@@ -96,6 +96,8 @@ enum FinetuneKind {
                 ("job", .string(context.envelope.job.text)),
                 ("last_loss", .number(summary.lastLoss)),
             ])
+        // What `prepare` noted of the model, such as an end token that was never trained, concerns its adapters too.
+        let warnings = summary.warnings + model.prepared.manifest.notes
         let shown = 100
         let result = FinetuneResult(
             adapter: FinetuneResult.Product(name: reference, digest: artifact.digest),
@@ -111,7 +113,7 @@ enum FinetuneKind {
             tokensPerSecond: summary.tokensPerSecond,
             peakBytes: summary.peakBytes, dtype: model.decoder.elementType.rawValue,
             numerics: context.numerics, resumedFromStep: summary.resumedFromStep,
-            warnings: summary.warnings.isEmpty ? nil : summary.warnings)
+            warnings: warnings.isEmpty ? nil : warnings)
         var metrics = [
             "first_loss": summary.firstLoss, "last_loss": summary.lastLoss,
             "seconds": summary.seconds,

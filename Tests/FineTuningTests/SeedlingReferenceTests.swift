@@ -1,0 +1,107 @@
+import ChatTemplate
+import Datasets
+import Foundation
+import JSONModel
+import Kernels
+import LoRA
+import ModelFiles
+import Testing
+import Tokenization
+import Transformer
+
+@testable import FineTuning
+
+/// The embedded model's fine-tunes as PEFT ran them (`examples/seedling/reference.json`), the first steps of each.
+@Suite(.serialized) struct SeedlingReferenceTests {
+    static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .deletingLastPathComponent().deletingLastPathComponent()
+        .appendingPathComponent("examples/seedling").path
+    static let steps = 12
+
+    @Test(arguments: ["iso-date", "ticket-json", "redact"])
+    func lossesEqualPEFT(task: String) throws {
+        let source = try ModelSource.open(Self.folder + "/model")
+        let compute = try Compute(pool: ThreadPool(threads: 1))
+        let decoder = try Decoder(
+            config: source.config, source: source.tensors, elementType: .float32, compute: compute)
+        let reference = try #require(
+            try JSONFile.read(Self.folder + "/reference.json")["tasks"]?[task])
+        let hyper = try #require(reference["hyperparameters"])
+        let peak = try #require(hyper["learning_rate"]?.double)
+        let warmup = try #require(hyper["warmup_steps"]?.integer)
+        let total = try #require(hyper["steps"]?.integer)
+        let losses = (reference["losses"]?.array ?? []).compactMap(\.double)
+        let norms = (reference["grad_norms"]?.array ?? []).compactMap(\.double)
+        let batches = (reference["batches"]?.array ?? []).prefix(Self.steps).map {
+            ($0.array ?? []).compactMap(\.integer)
+        }
+
+        var recipe = FineTuneRecipe()
+        recipe.learningRate = peak
+        recipe.batchSize = 16
+        recipe.shuffle = false
+        recipe.epochs = 1
+        let builder = ExampleBuilder(
+            tokenizer: ReferenceTokenizer(
+                tokenizer: try Tokenizer(contentsOf: Self.folder + "/model")),
+            renderer: ReferenceRenderer(
+                template: try ConversationTemplate(source: source.chatTemplate ?? "")),
+            options: try recipe.exampleOptions(config: source.config, tokenizerEnd: nil))
+        let data = try TrainingDataset.read(
+            path: Self.folder + "/tasks/\(task)/train.jsonl", builder: builder)
+        #expect(data.report.usableRows == 800 && data.report.warnings.isEmpty)
+
+        try withTemporaryFolder { folder in
+            let adapter = try AdapterFolder.read(Self.folder + "/adapters/initial", for: decoder)
+            let model = try TrainingStep(
+                decoder: decoder, adapter: adapter, compute: compute, maximumRows: 2048)
+            // The reference warms up from the first step on, with (step + 1) / warm-up.
+            let run = try FineTuneRun(
+                model: model, recipe: recipe,
+                training: batches.flatMap { $0.map { data.examples[$0] } },
+                identity: RunIdentity(
+                    base: "", recipe: "", data: "", start: "", numerics: "", threads: 1,
+                    passTokens: 2048),
+                folder: folder, compute: compute,
+                rates: {
+                    peak
+                        * min(
+                            Double($0 + 1) / Double(warmup),
+                            Double(total - $0) / Double(total - warmup))
+                })
+            var step = 0
+            _ = try run.run(
+                FineTuneControl(report: { progress in
+                    #expect(abs((progress.loss ?? .nan) - losses[step]) <= 1e-3 * losses[step])
+                    #expect(
+                        abs((progress.gradientNorm ?? .nan) - norms[step]) <= 2e-3 * norms[step])
+                    step += 1
+                }))
+            #expect(step == Self.steps)
+        }
+    }
+}
+
+private struct ReferenceTokenizer: TrainingTokenizer {
+    let tokenizer: Tokenizer
+
+    func tokenSpans(_ text: String, addSpecialTokens: Bool) throws -> TokenSpans {
+        let result = try tokenizer.encodeWithRanges(text, addSpecialTokens: addSpecialTokens)
+        return TokenSpans(ids: result.ids, ranges: result.ranges)
+    }
+
+    func isSpecialToken(_ id: Int32) -> Bool { tokenizer.isSpecial(id) }
+}
+
+private struct ReferenceRenderer: ConversationRenderer {
+    let template: ConversationTemplate
+
+    func renderConversation(
+        _ messages: JSONValue, tools: JSONValue?, addGenerationPrompt: Bool, variables: JSONObject
+    ) throws -> RenderedConversation {
+        let result = try template.render(
+            messages: messages, tools: tools, addGenerationPrompt: addGenerationPrompt,
+            variables: variables, now: .now())
+        return RenderedConversation(text: result.text, generationSpans: result.generationSpans)
+    }
+}
