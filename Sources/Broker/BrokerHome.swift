@@ -23,6 +23,18 @@ struct BrokerHome: Sendable {
     func work(of job: String) -> String { "\(runs)/\(job)/work" }
     func workerLog(_ instance: String) -> String { "\(logs)/\(instance).log" }
 
+    /// Where an artifact's folder lies now. Its stored path names the home in which it was made, which may have been moved,
+    /// restored from a copy, or be spelled differently since; the folder's own name, a digest, stays.
+    func current(artifact path: String) -> String {
+        let name = FilePath.name(of: path)
+        guard name.utf8.count == 64 else { return path }
+        switch FilePath.name(of: FilePath.parent(of: path)) {
+        case "models": return "\(models)/\(name)"
+        case "adapters": return "\(adapters)/\(name)"
+        default: return path
+        }
+    }
+
     func endpoint(_ name: String) -> String { "ipc://\(run)/\(name)" }
 
     /// Makes the folders that are missing. `run` holds the sockets and belongs to the owner alone.

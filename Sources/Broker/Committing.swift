@@ -134,7 +134,11 @@ extension EventLoop {
     func reloadCore() {
         do {
             pipeline.reset(home: home)
-            let snapshot = try store.reload()
+            var snapshot = try store.reload()
+            for index in snapshot.artifacts.indices {
+                let path = snapshot.artifacts[index].path
+                snapshot.artifacts[index].path = home.current(artifact: path)
+            }
             let core = Core(
                 restoring: snapshot, limits: configuration.limits,
                 random: SystemRandomNumberGenerator(), at: moment)

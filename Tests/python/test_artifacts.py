@@ -168,6 +168,32 @@ def test_a_strict_file_is_refused_as_a_whole(engine, tmp_path):
     assert worker.sees_no_task()
 
 
+@pytest.mark.parametrize("way", ["moved", "linked"])
+def test_artifacts_outlive_a_home_that_was_moved_or_is_spelled_differently(engine, tmp_path, way):
+    """A broker on such a home once took their folders for orphans and deleted them all."""
+    broker, client, worker = engine
+    add_model(client, worker, tmp_path)
+    produced = client.submit("finetune", {"model": "tiny", "name": "a", "recipe": {}}, {"train": jsonl([{"text": "x"}])})
+    produce(worker, "finetune", "tiny:a", "adapter")
+    assert client.wait(produced, DEADLINE_S)["state"] == "succeeded"
+    broker.kill()
+    other = harness.Broker(broker.workers)
+    other.home.rmdir()
+    try:
+        if way == "moved":
+            broker.home.rename(other.home)
+        else:
+            other.home.symlink_to(broker.home)
+        other.start()
+        moved = other.client()
+        for name, text in (("tiny", "base"), ("tiny:a", "adapter")):
+            target = tmp_path / name
+            moved.download(name, target)
+            assert (target / "inner" / "data.txt").read_text() == text
+    finally:
+        other.close()
+
+
 def test_a_registered_artifact_survives_the_brokers_death(engine, tmp_path):
     broker, client, worker = engine
     add_model(client, worker, tmp_path)
