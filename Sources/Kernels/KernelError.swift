@@ -11,8 +11,6 @@ public struct KernelError: Error, Sendable, CustomStringConvertible {
         case layout
         /// The system gave no memory.
         case memory
-        /// The combination is not implemented.
-        case unsupported
         /// `LORAQ_ISA` names an unknown or unavailable instruction set.
         case instructionSet
         /// A product of a library came out wrong in the self-test at start.

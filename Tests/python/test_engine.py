@@ -205,3 +205,36 @@ def test_adapters_are_registered_from_peft_folders_or_refused(engine, tmp_path):
     refused = client.wait(client.submit("adapter", spec | {"name": "empty", "path": str(tmp_path)}), LONG_S)
     assert refused["state"] == "failed"
     assert refused["error"]["class"] == "user"
+
+
+def packed_maps(pid: int) -> tuple[int, set[str]]:
+    """Bytes of proportional share (PSS) that a process has of the packed model, and the inodes that it maps."""
+    share, inodes, inside = 0, set(), False
+    for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            inside = words[-1].startswith("/") and pathlib.Path(words[-1]).name == "packed.bin"
+            if inside:
+                inodes.add(words[4])
+        elif inside and words[0] == "Pss:":
+            share += int(words[1]) * 1024
+    return share, inodes
+
+
+def test_two_workers_share_one_copy_of_the_base(engine):
+    broker, client = engine
+    client.scale("lora", 2)
+
+    def pids() -> list[int]:
+        return [worker["pid"] for worker in client.workers()["workers"] if worker["state"] == "ready"]
+
+    until(lambda: len(pids()) == 2, "two workers", LONG_S)
+    # More lines than one worker takes, so that both work.
+    job = client.batch(lines("tiny", 600, temperature=0))
+    until(lambda: all(packed_maps(pid)[1] for pid in pids()), "both map the model", LONG_S)
+    client.wait(job, LONG_S)
+    maps = [packed_maps(pid) for pid in pids()]
+    (packed,) = (broker.home / "models").glob("*/packed.bin")
+    assert maps[0][1] == maps[1][1] == {str(packed.stat().st_ino)}
+    assert 0 < sum(share for share, _ in maps) <= 1.05 * packed.stat().st_size
+    client.scale("lora", 1)
