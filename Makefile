@@ -7,7 +7,7 @@ BIN = .build/release
 PYTHON = .venv/bin/python
 PACKAGES = libzmq3-dev libopenblas-dev libpcre2-dev libsqlite3-dev python3-venv
 
-.PHONY: fuzz simulate build demo demo-smollm2 test test-swift test-python lint format bench install uninstall clean system-packages
+.PHONY: chaos fuzz simulate build demo demo-smollm2 test test-swift test-python lint format bench install uninstall clean system-packages
 
 build: system-packages
 	swift build $(SWIFT_BUILD_FLAGS)
@@ -31,6 +31,11 @@ test-python: build .venv/stamp
 SEEDS ?= 2000
 simulate: system-packages
 	LORAQ_SIM_SEEDS=$(SEEDS) swift test $(SWIFT_BUILD_FLAGS) --filter BrokerCoreTests.SimulationTests
+
+# KILLS=n: SIGKILL to broker and workers at random, so often; SEED=n: the same choices again.
+KILLS ?= 500
+chaos: build .venv/stamp
+	LORAQ_BIN=$(CURDIR)/$(BIN) $(PYTHON) Tests/python/chaos.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 # FILES=n: so many mutated model, adapter and configuration files through the readers.
 FILES ?= 1000000
