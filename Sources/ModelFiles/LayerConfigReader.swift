@@ -6,7 +6,7 @@ enum LayerConfigReader {
         _ fields: inout ConfigFields, family: ModelFamily, count: Int, rope: RopeConfig
     ) throws -> [LayerConfig] {
         switch family {
-        case .llama, .granite, .olmo2:
+        case .llama, .granite, .olmo2, .gemma3:
             return Array(repeating: LayerConfig(rope: rope), count: count)
         case .mistral:
             // transformers' default where the key is absent; null turns the window off.
@@ -57,7 +57,7 @@ enum LayerConfigReader {
     }
 
     /// Whether each layer slides; nil where the list is absent.
-    private static func layerTypes(
+    static func layerTypes(
         _ fields: inout ConfigFields, count: Int
     ) throws -> [Bool]? {
         let names = try fields.strings("layer_types")

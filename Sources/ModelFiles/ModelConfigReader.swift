@@ -18,7 +18,10 @@ public enum ModelConfigReader {
         }
         var fields = ConfigFields(object: object, path: path)
         let family = try family(&fields)
-        var result = try LlamaConfigReader.read(&fields, family: family)
+        var result =
+            family == .gemma3
+            ? try GemmaConfigReader.read(&fields)
+            : try LlamaConfigReader.read(&fields, family: family)
         result.specialTokens = try SpecialTokenReader.read(&fields, generation: generation)
         try fields.refuseUnread()
         return result

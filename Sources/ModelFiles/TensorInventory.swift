@@ -56,6 +56,7 @@ extension ModelConfig {
         }
         projection("self_attn.o_proj", hiddenSize, queryWidth, bias: attentionOutputBias)
         vector("post_attention_layernorm.weight", hiddenSize)
+        if normPlacement == .around { vector("pre_feedforward_layernorm.weight", hiddenSize) }
         projection("mlp.gate_proj", intermediateSize, hiddenSize, bias: feedForwardBias)
         projection("mlp.up_proj", intermediateSize, hiddenSize, bias: feedForwardBias)
         projection("mlp.down_proj", hiddenSize, intermediateSize, bias: feedForwardBias)

@@ -12,6 +12,15 @@ public final class Decoder: Sendable {
     public let base: ContentDigest?
     let weights: DecoderWeights
 
+    /// The feed-forward block's, as the kernels name it.
+    var activation: Kernels.Activation {
+        switch config.activation {
+        case .silu: .silu
+        case .geluTanh: .geluTanh
+        case .gelu: .gelu
+        }
+    }
+
     /// Maps a packed model: no byte is copied or read but the norms.
     ///
     /// - Throws: `TransformerError.unsupported` for parts not computed here, `.weights` when the file's
@@ -77,25 +86,32 @@ public final class Decoder: Sendable {
             }
             return try Matrix(vector: divisor == 1 ? values : values.map { $0 / divisor })
         }
+        func norm(_ wanted: JoinedVector, dividedBy divisor: Float = 1) throws -> Matrix {
+            let matrix = try floats(wanted, dividedBy: divisor)
+            if layout.config.norm == .rmsUnitOffset {
+                try matrix.copy(from: matrix.values.map { $0 + 1 / divisor })
+            }
+            return matrix
+        }
         let embedding = try matrix(layout.embeddingMatrix)
         let layers = try (0..<layout.config.layerCount).map { layer in
             DecoderWeights.Layer(
-                inputNorm: try layout.inputNorm(layer).map { try floats($0) },
+                inputNorm: try layout.inputNorm(layer).map { try norm($0) },
                 queryKeyValue: try matrix(layout.queryKeyValue(layer)),
                 queryKeyValueBias: try layout.queryKeyValueBias(layer).map { try floats($0) },
-                queryNorm: try layout.queryNorm(layer).map { try floats($0) },
-                keyNorm: try layout.keyNorm(layer).map { try floats($0) },
+                queryNorm: try layout.queryNorm(layer).map { try norm($0) },
+                keyNorm: try layout.keyNorm(layer).map { try norm($0) },
                 attentionOutput: try matrix(layout.attentionOutput(layer)),
-                attentionOutputNorm: try layout.attentionOutputNorm(layer).map { try floats($0) },
-                feedForwardNorm: try layout.feedForwardNorm(layer).map { try floats($0) },
+                attentionOutputNorm: try layout.attentionOutputNorm(layer).map { try norm($0) },
+                feedForwardNorm: try layout.feedForwardNorm(layer).map { try norm($0) },
                 gateUp: try matrix(layout.gateUp(layer)), down: try matrix(layout.down(layer)),
                 feedForwardOutputNorm: try layout.feedForwardOutputNorm(layer).map {
-                    try floats($0)
+                    try norm($0)
                 })
         }
         return DecoderWeights(
             embedding: embedding, layers: layers,
-            finalNorm: try floats(
+            finalNorm: try norm(
                 layout.finalNormVector, dividedBy: Float(layout.config.logitDivisor)),
             head: try layout.headMatrix.map(matrix) ?? embedding)
     }

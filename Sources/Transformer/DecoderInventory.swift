@@ -40,6 +40,9 @@ extension Decoder: ModuleInventory {
             add("mlp.act_fn", width, 0, .other)
             if config.normPlacement != .after { add("input_layernorm", width, 0, .other) }
             add("post_attention_layernorm", width, 0, .other)
+            if config.normPlacement == .around {
+                add("pre_feedforward_layernorm", width, 0, .other)
+            }
             if config.normPlacement != .before {
                 add("post_feedforward_layernorm", width, 0, .other)
             }

@@ -69,10 +69,7 @@ struct DecoderLayout: Sendable {
                     .unsupported, "\(config.family.rawValue): \(part) is not supported")
             }
         }
-        try refuse(config.norm != .rms, "the norm \(config.norm.rawValue)")
-        try refuse(
-            config.normPlacement == .around, "norms \(config.normPlacement.rawValue) a block")
-        try refuse(config.activation != .silu, "the activation \(config.activation.rawValue)")
+        try refuse(config.norm == .layer, "the norm \(config.norm.rawValue)")
         try refuse(!config.gatedFeedForward, "a feed-forward block without gate")
         try refuse(config.matrixNaming != .separate, "\(config.matrixNaming.rawValue) matrices")
         try refuse(
@@ -141,24 +138,26 @@ struct DecoderLayout: Sendable {
 
     /// Norms of what a block reads; nil where they stand after the blocks.
     func inputNorm(_ layer: Int) -> JoinedVector? {
-        guard config.normPlacement == .before else { return nil }
+        guard config.normPlacement != .after else { return nil }
         return vector(layer, "input_norm", ["input_layernorm.weight"], config.hiddenSize)
     }
 
     func feedForwardNorm(_ layer: Int) -> JoinedVector? {
-        guard config.normPlacement == .before else { return nil }
-        return vector(
-            layer, "feed_forward_norm", ["post_attention_layernorm.weight"], config.hiddenSize)
+        guard config.normPlacement != .after else { return nil }
+        let source =
+            config.normPlacement == .around
+            ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight"
+        return vector(layer, "feed_forward_norm", [source], config.hiddenSize)
     }
 
     /// Norms of what a block gives; nil where they stand before the blocks.
     func attentionOutputNorm(_ layer: Int) -> JoinedVector? {
-        guard config.normPlacement == .after else { return nil }
+        guard config.normPlacement != .before else { return nil }
         return vector(layer, "o_norm", ["post_attention_layernorm.weight"], config.hiddenSize)
     }
 
     func feedForwardOutputNorm(_ layer: Int) -> JoinedVector? {
-        guard config.normPlacement == .after else { return nil }
+        guard config.normPlacement != .before else { return nil }
         return vector(layer, "down_norm", ["post_feedforward_layernorm.weight"], config.hiddenSize)
     }
 

@@ -102,7 +102,7 @@ public final class InferencePass {
         workspace = try Workspace(
             config, rows: maximumRows, wanted: maximumLogitRows, decoder.elementType)
         product = try AdaptedProduct(
-            compute: compute, activation: .silu, rows: maximumRows,
+            compute: compute, activation: decoder.activation, rows: maximumRows,
             elementType: decoder.elementType)
     }
 

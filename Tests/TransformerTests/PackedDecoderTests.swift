@@ -12,6 +12,7 @@ import Testing
     @Test(
         arguments: [
             "even", "odd", "families/qwen2", "families/qwen3", "families/granite", "families/olmo2",
+            "families/gemma3",
         ],
         [Kernels.ElementType.float32, .bfloat16])
     func aPackedFileComputesTheSame(_ name: String, _ type: Kernels.ElementType) throws {
@@ -55,7 +56,7 @@ import Testing
     @Test func partsThatAreNotComputedAreNamed() throws {
         let model = try ReferenceModel("even")
         var config = model.decoder.config
-        config.normPlacement = .around
+        config.norm = .layer
         let error = #expect(throws: TransformerError.self) { try DecoderLayout(config) }
         #expect(error?.code == .unsupported)
         config = model.decoder.config

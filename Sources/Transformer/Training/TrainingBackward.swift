@@ -80,7 +80,7 @@ extension TrainingStep {
 
         let downTerms = try updateBackward(updates.down, dy, saved.u[3], rows)
         if stop == 3 {
-            try compute.activate(.silu, gate: gate, up: up, into: gated)
+            try compute.activate(decoder.activation, gate: gate, up: up, into: gated)
             try downGradient(updates.down, gated, rows)
             return
         }
@@ -88,7 +88,7 @@ extension TrainingStep {
         try compute.linearBackwardInput(
             dy, weights.down, into: gatedGradient, terms: downTerms)
         try compute.activateBackward(
-            .silu, dY: gatedGradient, gate: gate, up: up, dGate: gate, dUp: up,
+            decoder.activation, dY: gatedGradient, gate: gate, up: up, dGate: gate, dUp: up,
             recomputing: updates.down == nil ? nil : gated)
         try downGradient(updates.down, gated, rows)
 

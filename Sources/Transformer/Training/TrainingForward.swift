@@ -60,12 +60,14 @@ extension TrainingStep {
         let gateTerms = try terms(updates.gateUp, innerNormed, saved.u[2], rows)
         if weights.gateUp.paired {
             try compute.linearGated(
-                innerNormed, weights.gateUp, .silu, into: gated, saving: gateUp, terms: gateTerms)
+                innerNormed, weights.gateUp, decoder.activation, into: gated, saving: gateUp,
+                terms: gateTerms)
         } else {
             try compute.linear(innerNormed, weights.gateUp, into: gateUp, terms: gateTerms)
             let inner = config.intermediateSize
             try compute.activate(
-                .silu, gate: gateUp.columns(0..<inner), up: gateUp.columns(inner..<2 * inner),
+                decoder.activation, gate: gateUp.columns(0..<inner),
+                up: gateUp.columns(inner..<2 * inner),
                 into: gated)
         }
         try compute.linear(
