@@ -1,7 +1,6 @@
 import ChatTemplate
 import Datasets
 import JSONModel
-import Tokenization
 
 /// The one path from messages to text, for inference and training alike.
 enum ChatRendering {
@@ -46,13 +45,4 @@ struct TrainingRenderer: ConversationRenderer {
             model, messages: messages.array ?? [], tools: tools, variables: variables,
             addGenerationPrompt: addGenerationPrompt)
     }
-}
-
-extension Tokenizer: TrainingTokenizer {
-    public func tokenSpans(_ text: String, addSpecialTokens: Bool) throws -> TokenSpans {
-        let encoded = try encodeWithRanges(text, addSpecialTokens: addSpecialTokens)
-        return TokenSpans(ids: encoded.ids, ranges: encoded.ranges)
-    }
-
-    public func isSpecialToken(_ id: Int32) -> Bool { isSpecial(id) }
 }

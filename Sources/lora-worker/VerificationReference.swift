@@ -121,38 +121,12 @@ struct VerificationReference {
             if let text = settings[name]?.string { special.append((name, text)) }
         }
         return ExampleBuilder(
-            tokenizer: ReferenceTokenizer(tokenizer: tokenizer),
-            renderer: ReferenceRenderer(
-                template: try ConversationTemplate(source: source), special: special),
+            tokenizer: tokenizer,
+            renderer: TemplateRenderer(
+                template: try ConversationTemplate(source: source), specialTokens: special),
             options: ExampleOptions(
                 maximumLength: config.maximumPositions,
                 endTokens: Set(config.specialTokens.end.map { Int32(clamping: $0) }),
                 endOfText: nil, vocabularySize: config.vocabularySize))
-    }
-}
-
-private struct ReferenceTokenizer: TrainingTokenizer {
-    let tokenizer: Tokenizer
-
-    func tokenSpans(_ text: String, addSpecialTokens: Bool) throws -> TokenSpans {
-        let encoded = try tokenizer.encodeWithRanges(text, addSpecialTokens: addSpecialTokens)
-        return TokenSpans(ids: encoded.ids, ranges: encoded.ranges)
-    }
-
-    func isSpecialToken(_ id: Int32) -> Bool { tokenizer.isSpecial(id) }
-}
-
-private struct ReferenceRenderer: ConversationRenderer {
-    let template: ConversationTemplate
-    let special: [(name: String, text: String)]
-
-    func renderConversation(
-        _ messages: JSONValue, tools: JSONValue?, addGenerationPrompt: Bool, variables: JSONObject
-    ) throws -> RenderedConversation {
-        let rendered = try template.render(
-            messages: messages, tools: tools, addGenerationPrompt: addGenerationPrompt,
-            variables: variables, specialTokens: special, now: .now())
-        return RenderedConversation(
-            text: rendered.text, generationSpans: rendered.generationSpans)
     }
 }

@@ -11,17 +11,20 @@ import Transformer
 
 @testable import FineTuning
 
-/// The embedded model's fine-tunes as PEFT ran them (`examples/seedling/reference.json`), the first steps of each.
+/// The embedded model's fine-tunes as PEFT ran them (`examples/seedling/reference.json`).
+///
+/// At a rate of 4e-3 rounding grows until two runs part. PyTorch itself, run with the same recipe on another
+/// processor than the reference's, parts from it by more than 1e-3 at the same steps as loraq does: the 14th of
+/// `iso-date`, the 17th of `ticket-json`, never for `redact` (docs/training.md has the figures).
 @Suite(.serialized) struct SeedlingReferenceTests {
     static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .deletingLastPathComponent().deletingLastPathComponent()
         .appendingPathComponent("examples/seedling").path
-    static let steps = 12
     /// At this rate a gradient's norm parts sooner than the loss does, also between two runs of PyTorch.
     static let normSteps = 8
 
-    @Test(arguments: ["iso-date", "ticket-json", "redact"])
-    func lossesEqualPEFT(task: String) throws {
+    @Test(arguments: [("iso-date", 13), ("ticket-json", 16), ("redact", 120)])
+    func lossesEqualPEFT(task: String, steps: Int) throws {
         let source = try ModelSource.open(Self.folder + "/model")
         let compute = try Compute(pool: ThreadPool(threads: 1))
         let decoder = try Decoder(
@@ -34,7 +37,7 @@ import Transformer
         let total = try #require(hyper["steps"]?.integer)
         let losses = (reference["losses"]?.array ?? []).compactMap(\.double)
         let norms = (reference["grad_norms"]?.array ?? []).compactMap(\.double)
-        let batches = (reference["batches"]?.array ?? []).prefix(Self.steps).map {
+        let batches = (reference["batches"]?.array ?? []).prefix(steps).map {
             ($0.array ?? []).compactMap(\.integer)
         }
 
@@ -44,9 +47,8 @@ import Transformer
         recipe.shuffle = false
         recipe.epochs = 1
         let builder = ExampleBuilder(
-            tokenizer: ReferenceTokenizer(
-                tokenizer: try Tokenizer(contentsOf: Self.folder + "/model")),
-            renderer: ReferenceRenderer(
+            tokenizer: try Tokenizer(contentsOf: Self.folder + "/model"),
+            renderer: TemplateRenderer(
                 template: try ConversationTemplate(source: source.chatTemplate ?? "")),
             options: try recipe.exampleOptions(config: source.config, tokenizerEnd: nil))
         let data = try TrainingDataset.read(
@@ -74,7 +76,7 @@ import Transformer
             var step = 0
             _ = try run.run(
                 FineTuneControl(report: { progress in
-                    #expect(abs((progress.loss ?? .nan) - losses[step]) <= 1e-3 * losses[step])
+                    #expect(abs((progress.loss ?? .nan) - losses[step]) <= 1e-3)
                     if step < Self.normSteps {
                         #expect(
                             abs((progress.gradientNorm ?? .nan) - norms[step]) <= 2e-3 * norms[step]
@@ -82,31 +84,7 @@ import Transformer
                     }
                     step += 1
                 }))
-            #expect(step == Self.steps)
+            #expect(step == steps)
         }
-    }
-}
-
-private struct ReferenceTokenizer: TrainingTokenizer {
-    let tokenizer: Tokenizer
-
-    func tokenSpans(_ text: String, addSpecialTokens: Bool) throws -> TokenSpans {
-        let result = try tokenizer.encodeWithRanges(text, addSpecialTokens: addSpecialTokens)
-        return TokenSpans(ids: result.ids, ranges: result.ranges)
-    }
-
-    func isSpecialToken(_ id: Int32) -> Bool { tokenizer.isSpecial(id) }
-}
-
-private struct ReferenceRenderer: ConversationRenderer {
-    let template: ConversationTemplate
-
-    func renderConversation(
-        _ messages: JSONValue, tools: JSONValue?, addGenerationPrompt: Bool, variables: JSONObject
-    ) throws -> RenderedConversation {
-        let result = try template.render(
-            messages: messages, tools: tools, addGenerationPrompt: addGenerationPrompt,
-            variables: variables, now: .now())
-        return RenderedConversation(text: result.text, generationSpans: result.generationSpans)
     }
 }
