@@ -73,11 +73,12 @@ extension Compute {
     ///   - x: `[M, K]`.
     ///   - weights: Paired `[2F, K]`.
     ///   - gated: `[M, F]`, float32 or bf16.
-    ///   - saving: `[M, 2F]`, gets `x Gᵀ | x Uᵀ` for the backward pass.
+    ///   - bias: Float32 vector `[1, 2F]`, of gate and up.
+    ///   - saving: `[M, 2F]`, gets `x Gᵀ | x Uᵀ`, biases added, for the backward pass.
     ///   - terms: Low-rank additions with `firstColumn` 0 (gate) or F (up).
     public func linearGated(
         _ x: Matrix, _ weights: PackedMatrix, _ activation: Activation, into gated: Matrix,
-        saving: Matrix? = nil, terms: [LowRankTerm] = []
+        bias: Matrix? = nil, saving: Matrix? = nil, terms: [LowRankTerm] = []
     ) throws(KernelError) {
         try checkLinear(x, weights, terms)
         try require(weights.paired, "a gated product needs a paired matrix")
@@ -88,6 +89,7 @@ extension Compute {
         arguments.w = weights.c
         arguments.rows = x.rows
         arguments.alpha = 1
+        arguments.bias = UnsafePointer(try bias?.vectorPointer(weights.rows, "bias"))
         if let saving { arguments.y = saving.c }
         arguments.gate = activation.code
         arguments.gated = gated.c

@@ -47,7 +47,8 @@ enum GGUFConfigReader {
             normEpsilon: epsilon, tiedEmbeddings: file.tensor("output.weight") == nil,
             specialTokens: try specialTokens(file))
         config.queryKeyValueBias = file.tensor("blk.0.attn_q.bias") != nil
-        config.attentionOutputBias = file.tensor("blk.0.attn_output.bias") != nil
+        // Llama's config.json has one flag for all four; where some are not there the inventory says so.
+        config.attentionOutputBias = config.queryKeyValueBias
         config.feedForwardBias = file.tensor("blk.0.ffn_up.bias") != nil
         try refuseUnread(fields)
         return config

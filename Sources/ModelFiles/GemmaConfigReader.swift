@@ -38,7 +38,9 @@ enum GemmaConfigReader {
         config.attentionScaling = 1 / scalar.squareRoot()
         config.attentionSoftCap = try fields.optionalNumber("attn_logit_softcapping")
         config.logitSoftCap = try fields.optionalNumber("final_logit_softcapping")
-        try fields.expect("attention_bias", false)
+        let attentionBias = try fields.optionalFlag("attention_bias") ?? false
+        config.queryKeyValueBias = attentionBias
+        config.attentionOutputBias = attentionBias
         try fields.expect("attention_dropout", 0)
         try fields.expect("use_bidirectional_attention", false)
         fields.ignore(["cache_implementation"])

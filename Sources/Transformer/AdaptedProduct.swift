@@ -66,7 +66,7 @@ struct AdaptedProduct {
     ///   - x: `[rows, K]`
     ///   - weights: `[N, K]`
     ///   - groups: Cover the rows of x.
-    ///   - bias: `[1, N]`, with an output that is written.
+    ///   - bias: `[1, N]`
     ///   - update: A group's adapter's update of this matrix.
     mutating func callAsFunction(
         _ x: Matrix, _ weights: PackedMatrix, bias: Matrix? = nil, groups: [RowGroup],
@@ -106,13 +106,15 @@ struct AdaptedProduct {
         switch output {
         case .write: try compute.linear(input, weights, into: target, bias: bias, terms: terms)
         case .add:
-            try compute.linear(input, weights, into: target, accumulate: true, terms: terms)
+            try compute.linear(
+                input, weights, into: target, bias: bias, accumulate: true, terms: terms)
         case .gated:
             if weights.paired {
-                try compute.linearGated(input, weights, activation, into: target, terms: terms)
+                try compute.linearGated(
+                    input, weights, activation, into: target, bias: bias, terms: terms)
             } else {
                 let both = try wideRows(rows.count, weights.rows)
-                try compute.linear(input, weights, into: both, terms: terms)
+                try compute.linear(input, weights, into: both, bias: bias, terms: terms)
                 try gate(both, into: target)
             }
         }

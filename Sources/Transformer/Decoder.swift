@@ -102,9 +102,13 @@ public final class Decoder: Sendable {
                 queryNorm: try layout.queryNorm(layer).map { try norm($0) },
                 keyNorm: try layout.keyNorm(layer).map { try norm($0) },
                 attentionOutput: try matrix(layout.attentionOutput(layer)),
+                attentionOutputBias: try layout.attentionOutputBias(layer).map { try floats($0) },
                 attentionOutputNorm: try layout.attentionOutputNorm(layer).map { try norm($0) },
                 feedForwardNorm: try layout.feedForwardNorm(layer).map { try norm($0) },
-                gateUp: try matrix(layout.gateUp(layer)), down: try matrix(layout.down(layer)),
+                gateUp: try matrix(layout.gateUp(layer)),
+                gateUpBias: try layout.gateUpBias(layer).map { try floats($0) },
+                down: try matrix(layout.down(layer)),
+                downBias: try layout.downBias(layer).map { try floats($0) },
                 feedForwardOutputNorm: try layout.feedForwardOutputNorm(layer).map {
                     try norm($0)
                 })

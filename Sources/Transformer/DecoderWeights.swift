@@ -19,14 +19,20 @@ struct DecoderWeights: Sendable {
         let keyNorm: Matrix?
         /// `[D, heads · headDimension]`
         let attentionOutput: PackedMatrix
+        /// `[1, D]`, where the model has it.
+        let attentionOutputBias: Matrix?
         /// `[1, D]`, of the attention's output before it is added; nil where that is added as it is.
         let attentionOutputNorm: Matrix?
         /// `[1, D]`, as `inputNorm`.
         let feedForwardNorm: Matrix?
         /// `[2F, D]`, paired where F is a multiple of 32.
         let gateUp: PackedMatrix
+        /// `[1, 2F]`, where the model has it.
+        let gateUpBias: Matrix?
         /// `[D, F]`
         let down: PackedMatrix
+        /// `[1, D]`, where the model has it.
+        let downBias: Matrix?
         /// `[1, D]`, as `attentionOutputNorm`.
         let feedForwardOutputNorm: Matrix?
     }
@@ -72,9 +78,6 @@ struct DecoderLayout: Sendable {
         try refuse(config.norm == .layer, "the norm \(config.norm.rawValue)")
         try refuse(!config.gatedFeedForward, "a feed-forward block without gate")
         try refuse(config.matrixNaming != .separate, "\(config.matrixNaming.rawValue) matrices")
-        try refuse(
-            config.attentionOutputBias || config.feedForwardBias,
-            "a bias outside queries, keys and values")
         try refuse(config.learnedPositions, "learned positions")
         try refuse(config.attentionSoftCap != nil || config.logitSoftCap != nil, "a soft cap")
         try refuse(
@@ -161,13 +164,30 @@ struct DecoderLayout: Sendable {
         return vector(layer, "down_norm", ["post_feedforward_layernorm.weight"], config.hiddenSize)
     }
 
-    /// nil where the family has none.
+    /// Biases of the four matrices; nil where the model has none.
     func queryKeyValueBias(_ layer: Int) -> JoinedVector? {
         guard config.queryKeyValueBias else { return nil }
         return vector(
             layer, "qkv_bias",
             ["self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"],
             config.queryWidth + 2 * config.keyValueWidth)
+    }
+
+    func attentionOutputBias(_ layer: Int) -> JoinedVector? {
+        guard config.attentionOutputBias else { return nil }
+        return vector(layer, "o_bias", ["self_attn.o_proj.bias"], config.hiddenSize)
+    }
+
+    func gateUpBias(_ layer: Int) -> JoinedVector? {
+        guard config.feedForwardBias else { return nil }
+        return vector(
+            layer, "gate_up_bias", ["mlp.gate_proj.bias", "mlp.up_proj.bias"],
+            2 * config.intermediateSize)
+    }
+
+    func downBias(_ layer: Int) -> JoinedVector? {
+        guard config.feedForwardBias else { return nil }
+        return vector(layer, "down_bias", ["mlp.down_proj.bias"], config.hiddenSize)
     }
 
     /// Norms of queries and of keys; nil where the family has none.
@@ -195,7 +215,8 @@ struct DecoderLayout: Sendable {
         for layer in 0..<config.layerCount {
             result += [
                 inputNorm(layer), feedForwardNorm(layer), attentionOutputNorm(layer),
-                feedForwardOutputNorm(layer), queryKeyValueBias(layer), queryNorm(layer),
+                feedForwardOutputNorm(layer), queryKeyValueBias(layer),
+                attentionOutputBias(layer), gateUpBias(layer), downBias(layer), queryNorm(layer),
                 keyNorm(layer),
             ].compactMap(\.self)
         }

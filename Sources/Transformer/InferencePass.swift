@@ -285,17 +285,20 @@ public final class InferencePass {
                 softCap: Float(config.attentionSoftCap ?? 0)), into: attended)
         let attentionTarget = try target(residual, weights.attentionOutputNorm)
         try product(
-            attended, weights.attentionOutput, groups: set.groups, output: attentionTarget
+            attended, weights.attentionOutput, bias: weights.attentionOutputBias,
+            groups: set.groups, output: attentionTarget
         ) { $0.layers[layer].attentionOutput }
         try leave(attentionTarget, weights.attentionOutputNorm, residual)
         try enter(residual, weights.feedForwardNorm, normed)
-        try product(normed, weights.gateUp, groups: set.groups, output: .gated(gated)) {
-            $0.layers[layer].gateUp
-        }
+        try product(
+            normed, weights.gateUp, bias: weights.gateUpBias, groups: set.groups,
+            output: .gated(gated)
+        ) { $0.layers[layer].gateUp }
         let feedForwardTarget = try target(residual, weights.feedForwardOutputNorm)
-        try product(gated, weights.down, groups: set.groups, output: feedForwardTarget) {
-            $0.layers[layer].down
-        }
+        try product(
+            gated, weights.down, bias: weights.downBias, groups: set.groups,
+            output: feedForwardTarget
+        ) { $0.layers[layer].down }
         try leave(feedForwardTarget, weights.feedForwardOutputNorm, residual)
     }
 

@@ -44,6 +44,16 @@ import Testing
         }
     }
 
+    /// `attention_bias` and `mlp_bias`: paired and unpaired gates, DoRA, a residual multiplier, norms around the blocks.
+    @Test(arguments: [("llama-bias", 15), ("granite-bias", 13), ("gemma3-bias", 13)])
+    func biasesPass(_ name: String, _ comparisons: Int) throws {
+        for dtype in ["float32", "bfloat16"] {
+            let result = try verify([Self.fixture("families/\(name)"), "--dtype", dtype])
+            #expect(result.status == 0, "\(result.output)")
+            #expect(result.output.contains("\(name)  passed, \(comparisons) comparisons"))
+        }
+    }
+
     /// One number changed in the expected logits, or in an adapter, is found.
     @Test func aChangedCaseFails() throws {
         let folder = FileManager.default.temporaryDirectory.path + "/case-\(UUID().uuidString)"

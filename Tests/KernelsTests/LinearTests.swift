@@ -121,8 +121,11 @@ import Testing
         let up = try random.matrix(f, k, type)
         let u = try random.matrix(m, 5, type)
         let b = try random.matrix(f, 5, type)
-        let gates = Self.naive(x, gate)
-        let ups = Self.naive(x, up, terms: [(0..<m, 0, u, b)])
+        let bias = try random.matrix(1, 2 * f)
+        let gates = Self.naive(x, gate, bias: try bias.columns(0..<f))
+        let ups = Self.naive(
+            x, up, bias: try bias.columns(f..<2 * f), terms: [(0..<m, 0, u, b)])
+        let bare = Self.naive(x, gate)
         let expected = zip(gates, ups).map { gate, up in
             zip(gate, up).map { naiveActivation(activation, $0) * $1 }
         }
@@ -135,8 +138,10 @@ import Testing
             for out in ElementType.allCases {
                 let gated = try Matrix(rows: m, columns: f, out)
                 let saved = try Matrix(rows: m, columns: 2 * f, out)
+                try compute.linearGated(x, packed, activation, into: gated, saving: saved)
+                #expect(difference(try saved.columns(0..<f), bare) < tolerance(out))
                 try compute.linearGated(
-                    x, packed, activation, into: gated, saving: saved, terms: terms)
+                    x, packed, activation, into: gated, bias: bias, saving: saved, terms: terms)
                 #expect(difference(gated, expected) < tolerance(out))
                 #expect(difference(try saved.columns(0..<f), gates) < tolerance(out))
                 #expect(difference(try saved.columns(f..<2 * f), ups) < tolerance(out))

@@ -12,7 +12,7 @@ import Testing
     @Test(
         arguments: [
             "even", "odd", "families/qwen2", "families/qwen3", "families/granite", "families/olmo2",
-            "families/gemma3",
+            "families/gemma3", "families/llama-bias", "families/granite-bias",
         ],
         [Kernels.ElementType.float32, .bfloat16])
     func aPackedFileComputesTheSame(_ name: String, _ type: Kernels.ElementType) throws {
@@ -60,7 +60,7 @@ import Testing
         let error = #expect(throws: TransformerError.self) { try DecoderLayout(config) }
         #expect(error?.code == .unsupported)
         config = model.decoder.config
-        config.attentionOutputBias = true
+        config.learnedPositions = true
         #expect(throws: TransformerError.self) { try DecoderLayout(config) }
     }
 }

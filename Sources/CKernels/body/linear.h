@@ -76,13 +76,19 @@ static void tile_terms(const ck_linear_args *a, float *out, long m, int rows, lo
     }
 }
 
-// y (+)= alpha * tile + bias, `columns` of 32.
+// Before the gate: whole panels, alpha is 1.
+static void tile_bias(float *tile, const float *bias, int rows) {
+    for (int i = 0; i < rows; i++)
+        for (long j = 0; j < 32; j += 16) store(tile + i * 32 + j, load(tile + i * 32 + j) + load(bias + j));
+}
+
+// y (+)= alpha * tile + bias (with a gate it is there already), `columns` of 32.
 static void tile_store(const ck_linear_args *a, const float *tile, long m, int rows, long column, long columns) {
     for (int i = 0; i < rows; i++)
         for (long j = 0; j < columns; j += 16) {
             long left = columns - j, at = (m + i) * a->y.stride + column + j;
             vf v = splat(a->alpha) * load(tile + i * 32 + j);
-            if (a->bias) v += load_some(a->bias + column + j, left);
+            if (a->bias && !a->gated.data) v += load_some(a->bias + column + j, left);
             if (a->accumulate) v += load_some((float *)a->y.data + at, left);
             store_as(a->y.data, a->y.type, at, v, left);
         }
@@ -171,6 +177,7 @@ static void linear_block(const ck_linear_args *a, const void *x, long x_stride, 
         for (long m = m0; m < m1; m += TILE_ROWS, out += TILE_ROWS * 32) {
             const int rows = m1 - m < TILE_ROWS ? (int)(m1 - m) : TILE_ROWS;
             if (a->term_count) tile_terms(a, out, m, rows, column);
+            if (a->gated.data && a->bias) tile_bias(out, a->bias + column, rows);
             if (a->y.data) tile_store(a, out, m, rows, column, columns);
             if (a->gated.data && (p & 1)) tile_gate(a, buffer[0] + (m - m0) * 32, out, m, rows, column - a->w.rows / 2);
         }

@@ -82,7 +82,7 @@ typedef struct {
     int accumulate;    // y += (y float32 only)
     const ck_term *terms;
     long term_count;
-    int gate;       // CK_ACT_*: with a paired W: gated[M][F] = act(gate) * up
+    int gate;       // CK_ACT_*: with a paired W: gated[M][F] = act(gate) * up, alpha is 1
     ck_matrix gated;
     const ck_arena *arena; // CK_SLOT_THREAD: ck_linear_scratch_bytes
 } ck_linear_args;

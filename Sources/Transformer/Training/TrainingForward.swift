@@ -45,7 +45,8 @@ extension TrainingStep {
             attentionOptions(layer), into: attended, logSum: saved.logSum.columns(rows))
         try compute.linear(
             attended, weights.attentionOutput,
-            into: outputNorms?.attention.rows(rows) ?? residual, accumulate: outputNorms == nil,
+            into: outputNorms?.attention.rows(rows) ?? residual,
+            bias: weights.attentionOutputBias, accumulate: outputNorms == nil,
             terms: terms(updates.attentionOutput, attended, saved.u[1], rows))
         try leave(
             outputNorms?.attention, weights.attentionOutputNorm, outputNorms?.attentionInverse,
@@ -60,10 +61,12 @@ extension TrainingStep {
         let gateTerms = try terms(updates.gateUp, innerNormed, saved.u[2], rows)
         if weights.gateUp.paired {
             try compute.linearGated(
-                innerNormed, weights.gateUp, decoder.activation, into: gated, saving: gateUp,
-                terms: gateTerms)
+                innerNormed, weights.gateUp, decoder.activation, into: gated,
+                bias: weights.gateUpBias, saving: gateUp, terms: gateTerms)
         } else {
-            try compute.linear(innerNormed, weights.gateUp, into: gateUp, terms: gateTerms)
+            try compute.linear(
+                innerNormed, weights.gateUp, into: gateUp, bias: weights.gateUpBias,
+                terms: gateTerms)
             let inner = config.intermediateSize
             try compute.activate(
                 decoder.activation, gate: gateUp.columns(0..<inner),
@@ -72,7 +75,7 @@ extension TrainingStep {
         }
         try compute.linear(
             gated, weights.down, into: outputNorms?.feedForward.rows(rows) ?? residual,
-            accumulate: outputNorms == nil,
+            bias: weights.downBias, accumulate: outputNorms == nil,
             terms: terms(updates.down, gated, saved.u[3], rows))
         try leave(
             outputNorms?.feedForward, weights.feedForwardOutputNorm,
