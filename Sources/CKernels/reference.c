@@ -215,6 +215,12 @@ static void combine(const void *arguments, int thread, int threads) {
         ck_put(&a->y, row, i, a->alpha * ck_at(&a->x, row, i) + (a->beta != 0 ? a->beta * ck_at(&a->y, row, i) : 0));
 }
 
+static void soft_cap(const void *arguments, int thread, int threads) {
+    const ck_soft_cap_args *a = arguments;
+    ROWS_OF(a->rows)
+    for (long i = 0; i < a->columns; i++) ck_put(&a->x, row, i, (float)(a->cap * tanh(ck_at(&a->x, row, i) / a->cap)));
+}
+
 static void softmax(const void *arguments, int thread, int threads) {
     const ck_softmax_args *a = arguments;
     ROWS_OF(a->rows) {
@@ -435,6 +441,6 @@ static void check_finite(const void *arguments, int thread, int threads) {
 
 const ck_kernels ck_reference = {
     "reference", linear, transpose, pack, unpack, gather, norm, norm_backward, norm_weight_backward, rope, activation,
-    activation_backward, combine, softmax, logit_loss, head_loss, append, attend, span_attention,
+    activation_backward, combine, soft_cap, softmax, logit_loss, head_loss, append, attend, span_attention,
     span_attention_backward, contract, adamw, square_sum, check_finite,
 };

@@ -286,6 +286,15 @@ extension Compute {
         try combine(x, alpha: alpha, into: y, beta: 1)
     }
 
+    /// `x = cap · tanh(x / cap)`, in place. x: `[M, N]`, either element type.
+    ///
+    /// - Throws: `.range` for a cap that is not positive.
+    public func softCap(_ x: Matrix, _ cap: Float) throws(KernelError) {
+        try require(cap > 0, .range, "a soft cap of \(cap)")
+        var arguments = ck_soft_cap_args(x: x.c, rows: x.rows, columns: x.columns, cap: cap)
+        run(kernels.pointee.soft_cap, &arguments, elements: x.rows * x.columns)
+    }
+
     /// Softmax of every row, in place. x: `[M, N]` float32.
     public func softmax(_ x: Matrix) throws(KernelError) {
         try x.expect(.float32, "x")

@@ -19,8 +19,8 @@ public enum ModelConfigReader {
         var fields = ConfigFields(object: object, path: path)
         let family = try family(&fields)
         var result =
-            family == .gemma3
-            ? try GemmaConfigReader.read(&fields)
+            family == .gemma2 || family == .gemma3
+            ? try GemmaConfigReader.read(&fields, family: family)
             : try LlamaConfigReader.read(&fields, family: family)
         result.specialTokens = try SpecialTokenReader.read(&fields, generation: generation)
         try fields.refuseUnread()

@@ -79,7 +79,6 @@ struct DecoderLayout: Sendable {
         try refuse(!config.gatedFeedForward, "a feed-forward block without gate")
         try refuse(config.matrixNaming != .separate, "\(config.matrixNaming.rawValue) matrices")
         try refuse(config.learnedPositions, "learned positions")
-        try refuse(config.attentionSoftCap != nil || config.logitSoftCap != nil, "a soft cap")
         try refuse(
             config.headCount % config.keyValueHeadCount != 0,
             "\(config.headCount) heads over \(config.keyValueHeadCount) key/value heads")

@@ -358,5 +358,6 @@ public final class InferencePass {
             first = index + 1
         }
         try common(to: wanted.count, groups: first..<wanted.groups.count)
+        if let cap = decoder.config.logitSoftCap { try compute.softCap(logits, Float(cap)) }
     }
 }

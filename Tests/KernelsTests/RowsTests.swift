@@ -213,6 +213,24 @@ import Testing
         }
     }
 
+    @Test func softCapBoundsEveryNumber() throws {
+        var random = Random(27)
+        let x = try random.matrix(3, 37, scale: 60)
+        let expected = x.doubles.map { $0.map { 30 * tanh($0 / 30) } }
+        try eachCompute { compute in
+            for type in ElementType.allCases {
+                let y = try Matrix(rows: 3, columns: 37, type)
+                try compute.copy(x, to: y)
+                try compute.softCap(y, 30)
+                #expect(difference(y, expected) < tolerance(type))
+            }
+            let bad = try Matrix(vector: [.nan, .infinity, -.infinity, 0])
+            try compute.softCap(bad, 30)
+            #expect(bad[0, 0].isNaN && bad[0, 1] == 30 && bad[0, 2] == -30 && bad[0, 3] == 0)
+            #expect(throws: KernelError.self) { try compute.softCap(x, 0) }
+        }
+    }
+
     @Test func everyNonFiniteNumberIsFound() throws {
         try eachCompute { compute in
             for type in ElementType.allCases {

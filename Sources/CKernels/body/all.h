@@ -11,6 +11,6 @@
 
 const ck_kernels CK_TABLE = {
     CK_NAME, linear, transpose, pack, unpack, gather, norm, norm_backward, norm_weight_backward, rope, activation,
-    activation_backward, combine, softmax, logit_loss, head_loss, append, attend, span_attention,
+    activation_backward, combine, soft_cap, softmax, logit_loss, head_loss, append, attend, span_attention,
     span_attention_backward, contract, adamw, square_sum, check_finite,
 };

@@ -166,6 +166,15 @@ static void combine(const void *arguments, int thread, int threads) {
     }
 }
 
+static void soft_cap(const void *arguments, int thread, int threads) {
+    const ck_soft_cap_args *a = arguments;
+    EACH_ROW(a->rows)
+    for (long i = 0; i < a->columns; i += 16) {
+        long left = a->columns - i;
+        row_store(&a->x, row, i, splat(a->cap) * tanh_(row_load(&a->x, row, i, left) / splat(a->cap)), left);
+    }
+}
+
 static void gather(const void *arguments, int thread, int threads) {
     const ck_gather_args *a = arguments;
     EACH_ROW(a->rows) {

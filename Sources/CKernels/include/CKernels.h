@@ -172,6 +172,13 @@ typedef struct {
     float alpha, beta;
 } ck_combine_args;
 
+// x = cap * tanh(x / cap), in place
+typedef struct {
+    ck_matrix x;
+    long rows, columns;
+    float cap;
+} ck_soft_cap_args;
+
 typedef struct {
     ck_matrix x; // [rows][columns], float32: softmax in place, or untouched when only the log-sum-exp is wanted
     long rows, columns;
@@ -292,7 +299,7 @@ typedef struct {
 typedef struct {
     const char *name;
     ck_task linear, transpose, pack, unpack, gather, norm, norm_backward, norm_weight_backward, rope, activation,
-        activation_backward, combine, softmax, logit_loss, head_loss, append, attend, span_attention,
+        activation_backward, combine, soft_cap, softmax, logit_loss, head_loss, append, attend, span_attention,
         span_attention_backward, contract, adamw, square_sum, finite;
 } ck_kernels;
 

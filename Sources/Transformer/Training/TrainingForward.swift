@@ -166,18 +166,20 @@ extension TrainingStep {
         let hidden = try scratch.hidden.rows(0..<count)
         let inverse = try scratch.labelledInverse.rows(0..<count)
         let losses = try scratch.losses.columns(0..<count)
+        let softCap = Float(decoder.config.logitSoftCap ?? 0)
         try compute.gather(batch.rows, from: residual, into: labelled)
         try compute.rmsNorm(
             labelled, weight: decoder.weights.finalNorm,
             epsilon: Float(decoder.config.streamNormEpsilon), into: hidden, inverse: inverse)
         guard let gradientScale else {
             return try compute.headLoss(
-                hidden, head: decoder.weights.head, labels: batch.targets, losses: losses)
+                hidden, head: decoder.weights.head, labels: batch.targets, softCap: softCap,
+                losses: losses)
         }
         let hiddenGradient = try scratch.normGradient.rows(0..<count)
         let sum = try compute.headLoss(
-            hidden, head: decoder.weights.head, labels: batch.targets, losses: losses,
-            dHidden: hiddenGradient, scale: gradientScale)
+            hidden, head: decoder.weights.head, labels: batch.targets, softCap: softCap,
+            losses: losses, dHidden: hiddenGradient, scale: gradientScale)
         try compute.rmsNormBackward(
             hiddenGradient, x: labelled, weight: decoder.weights.finalNorm, inverse: inverse,
             into: hiddenGradient)
