@@ -192,8 +192,11 @@ final class ContinuousBatch {
         // The last prompt token is computed anew, for its logits.
         let sharable = (sequence.promptCount - 1) / size
         guard sharable > 0 else { return }
+        let config = pass.decoder.config
         for other in member.request.sequences
-        where other !== sequence && other.computed >= sharable * size {
+        where other !== sequence && other.computed >= sharable * size
+            && !config.rotationDiffers(other.tokens.count, sequence.tokens.count)
+        {
             sequence.pages = Array(other.pages.prefix(sharable))
             for page in sequence.pages { pass.pages.retain(page) }
             sequence.computed = sharable * size
@@ -244,7 +247,8 @@ final class ContinuousBatch {
         let logits: RaggedBatch.Logits = scores ? .all : isLast ? .last : .none
         let span = batch.append(
             tokens: sequence.tokens[positions], startPosition: positions.lowerBound,
-            pages: sequence.pages, adapter: sequence.request.adapter, logits: logits)
+            sequenceLength: sequence.tokens.count, pages: sequence.pages,
+            adapter: sequence.request.adapter, logits: logits)
         places.append(Place(member: member, span: span, positions: positions, logits: logits))
         rows -= count
         logitRows -= logits == .all ? count : logits == .last ? 1 : 0
@@ -332,7 +336,12 @@ final class ContinuousBatch {
             member.request.emit(
                 .text(choice: sequence.index, tokenIndex: sequence.answer.count - 1, piece))
         }
-        if sequence.finish != nil { leave(member) }
+        if sequence.finish != nil {
+            leave(member)
+        } else if pass.decoder.config.rotationDiffers(sequence.computed, sequence.tokens.count) {
+            // Keys that turn otherwise are of no use to a longer sequence: all is computed again, in chunks.
+            release(sequence)
+        }
     }
 
     /// Log probabilities of the prompt tokens that the span predicts.

@@ -85,8 +85,9 @@ enum GemmaConfigReader {
         let full: RopeConfig
         let sliding: RopeConfig
         if family == .gemma2 {
-            full = try RopeConfigReader.read(
-                &fields, headDimension: headDimension, maximumPositions: positions)
+            full = try RopeConfigReader(
+                headDimension: headDimension, maximumPositions: positions
+            ).read(&fields)
             sliding = full
         } else {
             (full, sliding) = try ropes(
@@ -107,9 +108,10 @@ enum GemmaConfigReader {
                 throw fields.fault("rope_local_base_freq", "\(local) is not positive")
             }
             return (
-                try RopeConfigReader.read(
-                    &fields, headDimension: headDimension, maximumPositions: positions,
-                    defaultTheta: 1_000_000),
+                try RopeConfigReader(
+                    headDimension: headDimension, maximumPositions: positions,
+                    defaultTheta: 1_000_000
+                ).read(&fields),
                 RopeConfig(theta: local, rotaryDimension: headDimension, scaling: .none)
             )
         }
@@ -124,9 +126,10 @@ enum GemmaConfigReader {
             var inner = ConfigFields(
                 object: JSONObject([("rope_parameters", object[type] ?? .null)]),
                 path: fields.path)
-            return try RopeConfigReader.read(
-                &inner, headDimension: headDimension, maximumPositions: positions,
-                defaultTheta: defaultTheta)
+            return try RopeConfigReader(
+                headDimension: headDimension, maximumPositions: positions,
+                defaultTheta: defaultTheta
+            ).read(&inner)
         }
         return (try rope(types[0], 1_000_000), try rope(types[1], 10_000))
     }

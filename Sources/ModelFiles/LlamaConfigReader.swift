@@ -33,9 +33,10 @@ enum LlamaConfigReader {
         let positions =
             try fields.optionalSize("max_position_embeddings", limit: 1 << 30)
             ?? defaultPositions(family)
-        let rope = try RopeConfigReader.read(
-            &fields, headDimension: headDimension, maximumPositions: positions,
-            defaultTheta: family == .smollm3 ? 2_000_000 : 10_000)
+        let rope = try RopeConfigReader(
+            headDimension: headDimension, maximumPositions: positions,
+            defaultTheta: family == .smollm3 ? 2_000_000 : 10_000
+        ).read(&fields)
         let layerCount = try fields.size("num_hidden_layers", limit: 1 << 12)
         let layers = try LayerConfigReader.read(
             &fields, family: family, count: layerCount, rope: rope)

@@ -35,6 +35,9 @@ public final class InferencePass {
     private var wantedRows: [Int32] = []
     private var order: [Int] = []
     private var firstLogitRow: [Int] = []
+    /// The batch's rows in each table of rotations, and its sequences' lengths where they matter there.
+    private var ropeRows: [[Int32]] = []
+    private var lengths: [Int32] = []
 
     /// Matrices of one pass; rows are those of the batch. Shapes as in `DecoderWeights`.
     private struct Workspace {
@@ -154,12 +157,17 @@ public final class InferencePass {
         wantedRows.removeAll(keepingCapacity: true)
         firstLogitRow.removeAll(keepingCapacity: true)
         firstLogitRow.append(contentsOf: repeatElement(-1, count: batch.spans.count))
+        lengths.removeAll(keepingCapacity: true)
         for index in order {
             let span = batch.spans[index]
             let adapter = span.adapter < 0 ? nil : batch.adapters[span.adapter]
             let pages = batch.pages[span.pageStart..<span.pageStart + span.pageCount]
             let end = span.startPosition + span.tokenCount
             let firstRow = all.count
+            if rope.dependsOnLength {
+                lengths.append(
+                    contentsOf: repeatElement(Int32(span.sequenceLength), count: span.tokenCount))
+            }
             tokens.append(
                 contentsOf: batch.tokens[span.tokenStart..<span.tokenStart + span.tokenCount])
             try all.append(positions: span.startPosition..<end, pages: pages, adapter: adapter)
@@ -174,6 +182,7 @@ public final class InferencePass {
                 positions: span.startPosition + skipped..<end, pages: pages, adapter: adapter)
             for row in firstRow + skipped..<all.count { wantedRows.append(Int32(row)) }
         }
+        ropeRows = rope.rows(all.cacheRows.positions, lengths: lengths)
     }
 
     private func check(_ batch: RaggedBatch) throws(TransformerError) {
@@ -194,6 +203,9 @@ public final class InferencePass {
             try refuse(
                 span.startPosition < 0 || end > maximumPositions,
                 "positions up to \(end); a sequence has at most \(maximumPositions)")
+            try refuse(
+                span.sequenceLength < end,
+                "a span up to position \(end) of a sequence of \(span.sequenceLength) tokens")
             try refuse(
                 span.pageCount < PageAllocator.pages(forPositions: end),
                 "\(span.pageCount) pages do not hold \(end) positions")
@@ -245,10 +257,11 @@ public final class InferencePass {
                 keys, weight: keyNorm, groups: config.keyNormGroups,
                 epsilon: Float(config.normEpsilon), into: keys)
         }
-        if let table = rope.table(layer: layer) {
+        if let index = rope.index(layer: layer) {
+            let table = rope.tables[index]
             let turned = try projected.columns(0..<valueStart)
             try compute.rotate(
-                turned, headDim: config.headDimension, positions: all.cacheRows.positions,
+                turned, headDim: config.headDimension, positions: ropeRows[index],
                 cosine: table.cosine, sine: table.sine, into: turned)
         }
         try compute.append(

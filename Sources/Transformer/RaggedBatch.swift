@@ -16,6 +16,7 @@ public struct RaggedBatch {
         var tokenStart: Int
         var tokenCount: Int
         var startPosition: Int
+        var sequenceLength: Int
         var pageStart: Int
         var pageCount: Int
         var adapter: Int
@@ -48,12 +49,14 @@ public struct RaggedBatch {
     /// - Parameters:
     ///   - tokens: The span's tokens, at least one.
     ///   - startPosition: Position of the first; all positions before it must be in the cache already.
+    ///   - sequenceLength: Tokens that the sequence has now, those of later chunks included; nil: it ends here. All keys
+    ///     in the cache must have been computed with a length that turns alike (`ModelConfig.rotationDiffers`).
     ///   - pages: The sequence's pages from position 0 on, covering the span's last position.
     ///   - adapter: The adapter that these rows go through; nil for the base model.
     ///   - logits: Which rows' logits are wanted.
     @discardableResult
     public mutating func append(
-        tokens newTokens: some Collection<Int32>, startPosition: Int,
+        tokens newTokens: some Collection<Int32>, startPosition: Int, sequenceLength: Int? = nil,
         pages newPages: some Collection<Int32>,
         adapter: ServedAdapter? = nil, logits: Logits
     ) -> Int {
@@ -69,6 +72,7 @@ public struct RaggedBatch {
         spans.append(
             Span(
                 tokenStart: tokens.count, tokenCount: newTokens.count, startPosition: startPosition,
+                sequenceLength: sequenceLength ?? startPosition + newTokens.count,
                 pageStart: pages.count, pageCount: newPages.count, adapter: index, logits: logits))
         tokens.append(contentsOf: newTokens)
         pages.append(contentsOf: newPages)

@@ -132,24 +132,26 @@ struct VerificationCase {
         let count = shape[1]
         let half = inputIDs[0].count / 2
         let pages = try inputIDs.map { _ in try takePages(pass, positions: half + count) }
+        // Whole sequences: where their length changes the rotation, all positions are computed anew.
         var tokens = inputIDs.map { Array($0[..<half]) }
         var generated = [[Int64]](repeating: [], count: inputIDs.count)
         var position = 0
         for _ in 0..<count {
             var batch = RaggedBatch()
+            if decoder.config.rotationDiffers(position, tokens[0].count) { position = 0 }
             for row in inputIDs.indices {
                 batch.append(
-                    tokens: tokens[row], startPosition: position, pages: pages[row],
+                    tokens: tokens[row][position...], startPosition: position, pages: pages[row],
                     adapter: adapter, logits: .last)
             }
             try pass.run(batch)
-            position += tokens[0].count
+            position = tokens[0].count
             for row in inputIDs.indices {
                 let best = try pass.logits.withFloats(row: pass.logitRow(span: row)) { logits in
                     logits.indices.reduce(0) { logits[$1] > logits[$0] ? $1 : $0 }
                 }
                 generated[row].append(Int64(best))
-                tokens[row] = [Int32(best)]
+                tokens[row].append(Int32(best))
             }
         }
         for page in pages.joined() { pass.pages.release(page) }

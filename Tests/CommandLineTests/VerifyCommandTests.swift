@@ -35,7 +35,10 @@ import Testing
     }
 
     /// Twelve steps of training included; made by transformers and PEFT as the others.
-    @Test(arguments: ["mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "gemma2", "gemma3"])
+    @Test(arguments: [
+        "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "gemma2", "gemma3",
+        "rope-yarn", "rope-longrope",
+    ])
     func familiesPass(_ family: String) throws {
         for dtype in ["float32", "bfloat16"] {
             let result = try verify([Self.fixture("families/\(family)"), "--dtype", dtype])

@@ -69,7 +69,7 @@ import Testing
 
     @Test(
         arguments: [
-            ("rope_scaling", ["rope_type": "yarn", "factor": 2.0] as JSONValue, "yarn"),
+            ("rope_scaling", ["rope_type": "spiral", "factor": 2.0] as JSONValue, "spiral"),
             ("hidden_act", "relu", "relu"),
             ("model_type", "mamba", "supported are: llama"),
             ("quantization_config", ["bits": 4] as JSONValue, "quantization_config"),

@@ -143,9 +143,10 @@ extension TrainingStep {
     ) throws {
         let turned = try matrix.columns(
             0..<decoder.config.queryWidth + decoder.config.keyValueWidth)
-        guard let table = rope.table(layer: layer) else { return }
+        guard let index = rope.index(layer: layer) else { return }
+        let table = rope.tables[index]
         try compute.rotate(
-            turned, headDim: decoder.config.headDimension, positions: batch.positions,
+            turned, headDim: decoder.config.headDimension, positions: batch.ropeRows[index],
             cosine: table.cosine, sine: table.sine, inverse: inverse, into: turned)
     }
 

@@ -86,7 +86,7 @@ public final class TrainingStep {
     ) throws -> (lossSum: Double, labelCount: Int) {
         let batch = try LabelledBatch(
             tokens: tokens, spanLengths: spanLengths, labels: labels, limit: maximumRows,
-            positions: rope.positions)
+            rope: rope)
         if batch.targets.isEmpty { return (0, 0) }
         try forward(batch, saving: true)
         let sum = try loss(batch, gradientScale: lossWeight)
@@ -100,7 +100,7 @@ public final class TrainingStep {
     ) throws -> (lossSum: Double, labelCount: Int) {
         let batch = try LabelledBatch(
             tokens: tokens, spanLengths: spanLengths, labels: labels, limit: maximumRows,
-            positions: rope.positions)
+            rope: rope)
         if batch.targets.isEmpty { return (0, 0) }
         try forward(batch, saving: false)
         return (try loss(batch, gradientScale: nil), batch.targets.count)
@@ -119,13 +119,14 @@ public final class TrainingStep {
 struct LabelledBatch {
     let tokens: [Int32]
     let spans: RowSpans
-    let positions: [Int32]
+    /// Each row in the tables of rotations.
+    let ropeRows: [[Int32]]
     /// Rows that predict a label, and the label of each.
     let rows: [Int32]
     let targets: [Int32]
 
     init(
-        tokens: [Int32], spanLengths: [Int], labels: [Int32], limit: Int, positions maximum: Int
+        tokens: [Int32], spanLengths: [Int], labels: [Int32], limit: Int, rope: RopeTables
     ) throws {
         guard tokens.count == labels.count else {
             throw TransformerError(.batch, "\(labels.count) labels for \(tokens.count) tokens")
@@ -134,8 +135,9 @@ struct LabelledBatch {
             throw TransformerError(
                 .batch, "\(tokens.count) tokens; this step was made for at most \(limit)")
         }
-        guard spanLengths.allSatisfy({ $0 > 0 && $0 <= maximum }) else {
-            throw TransformerError(.batch, "a span is empty or longer than \(maximum) positions")
+        guard spanLengths.allSatisfy({ $0 > 0 && $0 <= rope.positions }) else {
+            throw TransformerError(
+                .batch, "a span is empty or longer than \(rope.positions) positions")
         }
         spans = try RowSpans(lengths: spanLengths)
         guard spans.rows == tokens.count else {
@@ -143,7 +145,9 @@ struct LabelledBatch {
                 .batch, "spans of \(spans.rows) tokens in all for \(tokens.count) tokens")
         }
         self.tokens = tokens
-        positions = spans.positions
+        let positions = spans.positions
+        let lengths = spanLengths.flatMap { repeatElement(Int32($0), count: $0) }
+        ropeRows = rope.rows(positions, lengths: lengths)
         var rows: [Int32] = []
         var targets: [Int32] = []
         for row in 1..<max(tokens.count, 1) where labels[row] >= 0 && positions[row] > 0 {
