@@ -24,8 +24,8 @@ struct SpecFacts: Sendable, Equatable {
         switch spec {
         case .infer(let spec): isStrict = spec.strict ?? false
         case .prepare(let spec): try Self.requireReadable(spec.path)
-        case .adapter(let spec): try Self.requireReadable(spec.path)
-        case .finetune, .check: break
+        case .adapter(.register(let spec)): try Self.requireReadable(spec.path)
+        case .adapter, .finetune, .check: break
         }
     }
 

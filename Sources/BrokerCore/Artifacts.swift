@@ -113,10 +113,12 @@ extension Core {
             bytes: reported.bytes, path: reported.path, meta: reported.meta, createdAt: wall)
         record.job = job.id
         if let parent = record.parentName {
-            // The version that the job was bound to, else the newest.
-            let bound = job.bindings.values.compactMap { $0 }
-                .filter { $0.name == parent }
-                .map(\.version).max()
+            // The version that the job was bound to, itself or through an adapter of it, else the newest.
+            let keys = job.bindings.values.compactMap { $0 }
+            let bound =
+                keys.filter { $0.name == parent }.map(\.version).max()
+                ?? keys.compactMap { artifact($0) }.filter { $0.parentName == parent }
+                .compactMap(\.parentVersion).max()
             record.parentVersion = bound ?? versions[parent]?.last?.version
         }
         restoreArtifact(record)

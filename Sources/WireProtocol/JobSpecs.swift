@@ -80,38 +80,6 @@ public struct PrepareSpec: Codable, Sendable, Equatable {
     }
 }
 
-/// `adapter`: registers a PEFT folder as `model:name`.
-public struct AdapterSpec: Codable, Sendable, Equatable {
-    public enum Action: String, Codable, Sendable, CaseIterable, WireEnumeration {
-        case register
-    }
-    public var action: Action
-    public var model: ArtifactReference
-    public var name: WireName
-    /// Absolute.
-    public var path: String
-
-    enum CodingKeys: String, CodingKey, CaseIterable { case action, model, name, path }
-
-    public init(action: Action = .register, model: ArtifactReference, name: WireName, path: String)
-    {
-        self.action = action
-        self.model = model
-        self.name = name
-        self.path = path
-    }
-
-    public init(from decoder: any Decoder) throws {
-        let fields = try decoder.container(keyedBy: CodingKeys.self)
-        action = try fields.decode(Action.self, forKey: .action)
-        model = try fields.decode(ArtifactReference.self, forKey: .model)
-        name = try fields.decode(WireName.self, forKey: .name)
-        path = try fields.decode(String.self, forKey: .path)
-        try BuiltInSpec.requireModel(model, key: "model")
-        try BuiltInSpec.requireAbsolute(path, key: "path")
-    }
-}
-
 /// `check`: looks at the data of a fine-tune (input `data`) without training.
 public struct CheckSpec: Codable, Sendable, Equatable {
     public enum Action: String, Codable, Sendable, CaseIterable, WireEnumeration {
@@ -178,8 +146,7 @@ public enum BuiltInSpec: Sendable, Equatable {
                 self = .prepare(
                     try Self.strict(PrepareSpec.self, PrepareSpec.CodingKeys.self, spec))
             case .adapter:
-                self = .adapter(
-                    try Self.strict(AdapterSpec.self, AdapterSpec.CodingKeys.self, spec))
+                self = .adapter(try AdapterSpec(spec: spec))
             case .check:
                 self = .check(try Self.strict(CheckSpec.self, CheckSpec.CodingKeys.self, spec))
             }
@@ -194,7 +161,7 @@ public enum BuiltInSpec: Sendable, Equatable {
         case .infer(let spec): spec.model.map { [$0] } ?? []
         case .finetune(let spec): [spec.model] + (spec.recipe.adapter.map { [$0] } ?? [])
         case .prepare: []
-        case .adapter(let spec): [spec.model]
+        case .adapter(let spec): spec.references
         case .check(let spec): [spec.model]
         }
     }
@@ -205,7 +172,7 @@ public enum BuiltInSpec: Sendable, Equatable {
         case .infer, .check: nil
         case .finetune(let spec): ArtifactReference(model: spec.model.model, adapter: spec.name)
         case .prepare(let spec): ArtifactReference(model: spec.name)
-        case .adapter(let spec): ArtifactReference(model: spec.model.model, adapter: spec.name)
+        case .adapter(let spec): spec.product
         }
     }
 

@@ -167,27 +167,54 @@ public struct PrepareResult: Codable, Sendable, Equatable {
     }
 }
 
-/// What `adapter` with `register` found.
+/// The adapter that `adapter` registered or made.
 public struct AdapterResult: Codable, Sendable, Equatable {
+    /// What a reduction to a smaller rank kept of the update: shares of the squared singular values.
+    public struct Energy: Codable, Sendable, Equatable {
+        /// Over all matrices.
+        public var kept: Double
+        /// The least of any matrix.
+        public var lowest: Double
+        /// That matrix; nil where nothing was lost.
+        public var lowestModule: String?
+
+        enum CodingKeys: String, CodingKey {
+            case kept, lowest
+            case lowestModule = "lowest_module"
+        }
+
+        public init(kept: Double, lowest: Double, lowestModule: String? = nil) {
+            self.kept = kept
+            self.lowest = lowest
+            self.lowestModule = lowestModule
+        }
+    }
+
     /// `M:A`.
     public var adapter: ArtifactReference
     public var digest: BlobDigest
+    /// The commonest, where matrices differ.
     public var rank: Int
     public var alpha: Double
     public var targetModules: [String]
     public var parameters: Int
     public var bytes: Int
+    /// The smallest and the largest, where matrices differ.
+    public var ranks: [Int]?
+    /// Of a reduction.
+    public var energy: Energy?
     public var warnings: [String]?
 
     enum CodingKeys: String, CodingKey {
         case adapter, digest, rank, alpha
         case targetModules = "target_modules"
-        case parameters, bytes, warnings
+        case parameters, bytes, ranks, energy, warnings
     }
 
     public init(
         adapter: ArtifactReference, digest: BlobDigest, rank: Int, alpha: Double,
-        targetModules: [String], parameters: Int, bytes: Int, warnings: [String]? = nil
+        targetModules: [String], parameters: Int, bytes: Int, ranks: [Int]? = nil,
+        energy: Energy? = nil, warnings: [String]? = nil
     ) {
         self.adapter = adapter
         self.digest = digest
@@ -196,6 +223,8 @@ public struct AdapterResult: Codable, Sendable, Equatable {
         self.targetModules = targetModules
         self.parameters = parameters
         self.bytes = bytes
+        self.ranks = ranks
+        self.energy = energy
         self.warnings = warnings
     }
 }

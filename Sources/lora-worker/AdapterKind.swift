@@ -4,12 +4,22 @@ import LoRA
 import WireProtocol
 import WorkerRuntime
 
-/// `adapter`: checks a PEFT folder or a GGUF adapter whole against its base model and registers a copy of it.
+/// `adapter`: registers adapters, and makes adapters out of adapters.
 enum AdapterKind {
     static func run(_ context: JobContext) throws -> JobOutcome {
         guard case .adapter(let spec) = try context.spec() else {
             throw TaskFailure.user(.invalidSpec, "this is no spec of `adapter`")
         }
+        switch spec {
+        case .register(let spec): return try register(spec, context)
+        case .merge(let spec): return try AdapterMerging.run(spec, context)
+        }
+    }
+
+    /// Checks a PEFT folder or a GGUF adapter whole against its base model and registers a copy of it.
+    private static func register(
+        _ spec: AdapterRegistration, _ context: JobContext
+    ) throws -> JobOutcome {
         let model = try context.shelf.model(of: context.envelope)
         // Checked from the copy, so that nothing can change between the look and the use.
         let folder = try context.workdir() + "/adapter"

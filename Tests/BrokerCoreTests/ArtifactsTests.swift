@@ -41,6 +41,32 @@ import Testing
         #expect(harness.core.artifact("M:A")?.version == 4)
     }
 
+    @Test func anAdapterMadeOfAnAdapterBelongsToTheSameVersionOfTheBase() {
+        let harness = Harness()
+        Self.register(harness, "M", 500)
+        Self.register(harness, "M:A", 501)
+        Self.register(harness, "M", 502)
+        var submission = harness.submission(1, kind: "prepare")
+        submission.references = ["M:A"]
+        submission.produces = [ProducedArtifact(type: "adapter", name: "M:B")]
+        harness.submit(submission)
+        harness.hello("w1", kinds: ["prepare"], jobs: 1)
+        guard let assignment = harness.takeGiven("w1").last else {
+            Issue.record("not dispatched")
+            return
+        }
+        #expect(assignment.artifacts.map(\.artifact.reference) == ["M@1", "M:A@1"])
+        harness.finish(assignment, instance: "w1") {
+            $0.artifacts = [
+                ReportedArtifact(
+                    type: "adapter", name: "M:B", digest: Harness.digest(503), bytes: 1,
+                    path: "/p/503", meta: [])
+            ]
+        }
+        #expect(harness.core.artifact("M")?.version == 2)
+        #expect(harness.core.artifact("M:B")?.parentVersion == 1)
+    }
+
     @Test("KINDS 13: a bare name is pinned for the whole job")
     func aBareNameIsPinnedForTheWholeJob() {
         let harness = Harness()

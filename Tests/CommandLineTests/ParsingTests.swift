@@ -39,6 +39,16 @@ import Testing
         #expect(try parse(Models.Remove.self, "models remove tiny").name == "tiny")
         #expect(try parse(Adapters.Add.self, "adapters add a ./a --model tiny").model == "tiny")
         #expect(try parse(Adapters.Export.self, "adapters export tiny:a@2 out").folder == "out")
+        let merge = try parse(
+            Adapters.Merge.self, "adapters merge tiny:a:0.7 b@2:-0.3 --name ab --rank 4")
+        #expect(merge.parts == ["tiny:a:0.7", "b@2:-0.3"] && merge.rank == 4)
+        #expect(
+            try parse(Adapters.Truncate.self, "adapters truncate ab --energy 0.9 --name c").energy
+                == 0.9)
+        #expect(
+            try parse(Adapters.Scale.self, "adapters scale tiny:a -1 --name not-a").factor() == -1)
+        #expect(
+            try parse(Adapters.Scale.self, "adapters scale --name b tiny:a 0.5 -q").factor() == 0.5)
         #expect(
             try parse(Generate.self, "generate tiny hello --temperature 0.5 --stop a --stop b")
                 .sampling.stop == ["a", "b"])

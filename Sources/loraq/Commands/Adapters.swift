@@ -4,8 +4,11 @@ import LoraqClient
 
 struct Adapters: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "LoRA adapters: add, list, show, export, remove.",
-        subcommands: [Add.self, List.self, Show.self, Export.self, Remove.self],
+        abstract: "LoRA adapters: add, list, show, merge, truncate, scale, export, remove.",
+        subcommands: [
+            Add.self, List.self, Show.self, Merge.self, Truncate.self, Scale.self, Export.self,
+            Remove.self,
+        ],
         defaultSubcommand: List.self)
 
     struct Add: SessionCommand {
@@ -18,13 +21,7 @@ struct Adapters: ParsableCommand {
                 "A folder with adapter_config.json and adapter_model.safetensors, or a .gguf file.")
         var path: String
         @Option(help: "The base model it belongs to.") var model: String
-        @Flag(help: "Do not wait until it is registered.") var noWait = false
-        @Option(
-            help: ArgumentHelp(
-                "Give up waiting after this long (the job goes on; exit code 4).",
-                valueName: "seconds"))
-        var timeout: Double?
-        @Flag(name: .shortAndLong, help: "No progress.") var quiet = false
+        @OptionGroup var options: ArtifactJobOptions
         @OptionGroup var submit: SubmitOptions
         @OptionGroup var common: CommonOptions
 
@@ -53,8 +50,7 @@ struct Adapters: ParsableCommand {
                 ]))
             try submit.apply(to: &request, session)
             try Registration.run(
-                request, name: "\(model):\(plain)", what: "adapter", session,
-                Registration.waiting(noWait: noWait, timeout: timeout, quiet: quiet))
+                request, name: "\(model):\(plain)", what: "adapter", session, options.waiting)
         }
     }
 

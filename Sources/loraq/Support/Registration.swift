@@ -26,7 +26,11 @@ enum Registration {
     static func about(_ result: JSONValue?) -> String {
         var parts: [String] = []
         if let family = result?["family"]?.string { parts.append(TextTable.oneLine(family)) }
-        if let rank = result?["rank"]?.integer { parts.append("rank \(rank)") }
+        if let ranks = result?["ranks"]?.array?.compactMap(\.integer), ranks.count == 2 {
+            parts.append("ranks \(ranks[0]) to \(ranks[1])")
+        } else if let rank = result?["rank"]?.integer {
+            parts.append("rank \(rank)")
+        }
         if let targets = result?["target_modules"]?.array?.compactMap(\.string), !targets.isEmpty {
             parts.append("on " + TextTable.oneLine(targets.joined(separator: ", ")))
         }
@@ -35,6 +39,13 @@ enum Registration {
         }
         if let dtype = result?["dtype"]?.string { parts.append(TextTable.oneLine(dtype)) }
         if let bytes = result?["bytes"]?.integer { parts.append(HumanText.bytes(bytes)) }
+        if let energy = result?["energy"], let kept = energy["kept"]?.double {
+            var text = "\(HumanText.percent(kept)) of the energy kept"
+            if let module = energy["lowest_module"]?.string, let lowest = energy["lowest"]?.double {
+                text += " (least, \(HumanText.percent(lowest)), on \(TextTable.oneLine(module)))"
+            }
+            parts.append(text)
+        }
         if result?["has_template"]?.bool == false { parts.append("no chat template") }
         return parts.isEmpty ? "" : ": " + parts.joined(separator: ", ")
     }

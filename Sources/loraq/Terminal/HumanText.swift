@@ -100,6 +100,17 @@ enum HumanText {
         return count(Int(perSecond.rounded())) + " \(unit)/s"
     }
 
+    /// A share in percent: `93.1%`; more decimals near all and nothing, so that neither is claimed wrongly.
+    static func percent(_ share: Double) -> String {
+        for digits in 1...3 {
+            let text = fixed(share * 100, digits: digits)
+            if let shown = Double(text), (shown < 100) == (share < 1), (shown > 0) == (share > 0) {
+                return text + "%"
+            }
+        }
+        return fixed(share * 100, digits: 4) + "%"
+    }
+
     /// `1 line`, `2 lines`.
     static func plural(_ number: Int, _ noun: String) -> String {
         "\(count(number)) \(noun)\(number == 1 ? "" : "s")"
