@@ -24,8 +24,9 @@ public struct GenerationLimits: Sendable, Equatable {
 /// Single-threaded; `step` computes one pass. What a sequence answers never depends on what else is in the batch,
 /// since every row of a pass has the same bits alone and the random numbers are named by seed, choice and step.
 ///
-/// Prompts are computed in chunks beside the decoding rows. KV pages are taken as sequences grow; when none is left, the
-/// sequence that came last gives its pages back and is computed again later, from its tokens.
+/// Prompts are computed in chunks beside the decoding rows. KV pages are taken as sequences grow; whole pages stay in the
+/// prefix cache until their memory is asked for. When none is left, the sequence that came last gives its pages back and
+/// is computed again later, from its tokens.
 final class ContinuousBatch {
     typealias RequestID = Int
 
@@ -70,7 +71,10 @@ final class ContinuousBatch {
     private var batch = RaggedBatch()
     private var places: [Place] = []
     private var sampler: BatchSampler
+    private var prefixes = PrefixCache()
     private var generated = 0
+    /// Waiting sequences that are looked at for each pass: one that waits for a common beginning holds up no other.
+    private static let lookahead = 256
 
     init(pass: InferencePass, tokenizer: Tokenizer, limits: GenerationLimits) throws {
         self.pass = pass
@@ -87,7 +91,8 @@ final class ContinuousBatch {
     var waitingCount: Int { waiting.count }
     /// Tokens chosen so far, over all requests.
     var generatedTokens: Int { generated }
-    var freePages: Int { pass.pages.freeCount }
+    /// Pages that no sequence holds.
+    var freePages: Int { pass.pages.freeCount + prefixes.evictableCount(pass.pages) }
 
     /// Takes a request in; refuses what can never fit.
     func add(
@@ -158,49 +163,84 @@ final class ContinuousBatch {
 
     /// Lets waiting sequences in while there is room for their prompts.
     private func admit() {
-        while active.count < min(limits.sequences, rowsForLogits), let next = waiting.first {
-            let sequence = next.sequence
-            if sequence.pages.isEmpty { sharePrompt(of: next) }
+        var index = 0
+        while active.count < min(limits.sequences, rowsForLogits),
+            index < min(waiting.count, Self.lookahead)
+        {
+            let member = waiting[index]
+            let known = takePrefix(member.sequence)
+            if isBeingComputed(member.sequence, from: known) {
+                release(member.sequence)
+                index += 1
+                continue
+            }
             let needed =
-                PageAllocator.pages(forPositions: sequence.tokens.count + 1) - sequence.pages.count
+                PageAllocator.pages(forPositions: member.sequence.tokens.count + 1) - known
             // The first one is always let in: alone it must fit.
-            guard active.isEmpty || needed <= pass.pages.freeCount else {
-                if !active.contains(where: { $0.request === next.request }) {
-                    release(sequence)
-                }
+            guard active.isEmpty || needed <= pass.pages.freeCount || needed <= freePages else {
+                release(member.sequence)
                 return
             }
-            // Later choices wait until the first has computed the prompt that they share.
-            if sequence.index > 0, sequence.pages.isEmpty,
-                let first = next.request.sequences.first, first.finish == nil,
-                first.computed < sequence.promptCount,
-                sequence.promptCount > PageAllocator.positionsPerPage,
-                active.contains(where: { $0.sequence === first })
-            {
-                return
-            }
-            waiting.removeFirst()
-            active.append(next)
+            let size = PageAllocator.positionsPerPage
+            member.sequence.cachedTokens = member.sequence.cachedTokens ?? known * size
+            waiting.remove(at: index)
+            active.append(member)
         }
     }
 
-    /// Takes over whole pages of the prompt that another choice of the request has computed.
-    private func sharePrompt(of member: Member) {
-        let sequence = member.sequence
-        guard !sequence.request.scoresPrompt else { return }
-        let size = PageAllocator.positionsPerPage
-        // The last prompt token is computed anew, for its logits.
-        let sharable = (sequence.promptCount - 1) / size
-        guard sharable > 0 else { return }
-        let config = pass.decoder.config
-        for other in member.request.sequences
-        where other !== sequence && other.computed >= sharable * size
-            && !config.rotationDiffers(other.tokens.count, sequence.tokens.count)
-        {
-            sequence.pages = Array(other.pages.prefix(sharable))
-            for page in sequence.pages { pass.pages.retain(page) }
-            sequence.computed = sharable * size
-            return
+    /// Takes over the whole pages of a sequence's beginning that are in memory.
+    ///
+    /// - Returns: Their number.
+    private func takePrefix(_ sequence: GenerationSequence) -> Int {
+        let limit = sharablePages(sequence)
+        guard limit > 0, let origin = self.origin(sequence) else { return 0 }
+        let (pages, node) = prefixes.match(
+            sequence.tokens, origin: origin, limit: limit, &pass.pages)
+        sequence.pages = pages
+        sequence.computed = pages.count * PageAllocator.positionsPerPage
+        sequence.knownPages = pages.count
+        sequence.lastNode = node
+        return pages.count
+    }
+
+    /// Nil where pages are not kept.
+    private func origin(_ sequence: GenerationSequence) -> PrefixCache.Origin? {
+        PrefixCache.Origin(
+            sequence.request.adapter,
+            isLong: pass.decoder.config.rotationDiffers(1, sequence.tokens.count))
+    }
+
+    /// Pages of a beginning that need not be computed: the last token always is, for its logits; where the prompt is
+    /// scored all are.
+    private func sharablePages(_ sequence: GenerationSequence) -> Int {
+        if sequence.request.scoresPrompt, sequence.promptLogprobs.count < sequence.promptCount {
+            return 0
+        }
+        return (sequence.tokens.count - 1) / PageAllocator.positionsPerPage
+    }
+
+    /// Whether a running sequence is about to compute the next page that this one could take over.
+    private func isBeingComputed(_ sequence: GenerationSequence, from known: Int) -> Bool {
+        guard known < sharablePages(sequence),
+            let origin = self.origin(sequence)
+        else { return false }
+        let next = (known + 1) * PageAllocator.positionsPerPage
+        return active.contains { member in
+            let other = member.sequence
+            return other.computed < next && other.tokens.count >= next
+                && self.origin(other) == origin
+                && other.tokens[..<next] == sequence.tokens[..<next]
+        }
+    }
+
+    /// Lets the prefix cache know the pages that the last pass has filled.
+    private func keepPages(of sequence: GenerationSequence) {
+        guard let origin = self.origin(sequence) else { return }
+        while (sequence.knownPages + 1) * PageAllocator.positionsPerPage <= sequence.computed {
+            sequence.lastNode = prefixes.insert(
+                sequence.tokens, page: sequence.knownPages, pages: &sequence.pages, origin: origin,
+                parent: sequence.lastNode, &pass.pages)
+            sequence.knownPages += 1
         }
     }
 
@@ -264,6 +304,7 @@ final class ContinuousBatch {
                 sequence.pages.append(page)
                 continue
             }
+            if prefixes.evict(&pass.pages) { continue }
             guard let victim = active.last,
                 places.allSatisfy({ $0.member.sequence !== victim.sequence })
             else {
@@ -287,6 +328,8 @@ final class ContinuousBatch {
         for page in sequence.pages { pass.pages.release(page) }
         sequence.pages = []
         sequence.computed = 0
+        sequence.knownPages = 0
+        sequence.lastNode = -1
     }
 
     // MARK: Which tokens
@@ -297,6 +340,7 @@ final class ContinuousBatch {
         for place in places {
             let sequence = place.member.sequence
             sequence.computed = place.positions.upperBound
+            keepPages(of: sequence)
             if place.logits == .all { try scorePrompt(place) }
             let reachesEnd = place.positions.upperBound == sequence.tokens.count
             guard reachesEnd else { continue }
@@ -378,7 +422,7 @@ final class ContinuousBatch {
             .finished(
                 GenerationResult(
                     choices: running.sequences.map(\.choice), promptLogprobs: first.promptLogprobs,
-                    promptTokens: first.promptCount,
+                    promptTokens: first.promptCount, cachedTokens: first.cachedTokens ?? 0,
                     completionTokens: running.sequences.reduce(0) { $0 + $1.answer.count })))
     }
 

@@ -69,6 +69,8 @@ public struct GenerationResult: Sendable, Equatable {
     /// One for each token of the prompt, if asked for.
     public var promptLogprobs: [TokenLogprob]
     public var promptTokens: Int
+    /// Prompt tokens that were not computed, since their keys and values were in memory.
+    public var cachedTokens: Int
     public var completionTokens: Int
 }
 

@@ -11,6 +11,11 @@ final class GenerationSequence {
     var pages: [Int32] = []
     /// Positions whose keys and values are in `pages`.
     var computed = 0
+    /// Whole pages that the prefix cache knows, and its node of the last one (-1: none).
+    var knownPages = 0
+    var lastNode = -1
+    /// Prompt tokens that the prefix cache had when the sequence first came in; nil before that.
+    var cachedTokens: Int?
     private(set) var logprobs: [TokenLogprob] = []
     var promptLogprobs: [TokenLogprob] = []
     private(set) var text = ""

@@ -137,14 +137,17 @@ public final class WorkerTask: Sendable {
     public func succeed(
         response: JSONValue, usage: [String: Double]? = nil, metrics: [String: Double]? = nil
     ) {
-        let id = envelope.task.text
-        let line = OutputLine(
-            task: envelope.task, customID: envelope.customID,
-            response: OutputLine.Response(requestID: id, body: response))
-        guard let value = try? WireEncoder.encode(line) else {
+        guard let line = outputLine(response) else {
             return fail(ErrorObject(.internalError, .internal, "the answer has no JSON form"))
         }
-        succeed(value, usage: usage, metrics: metrics)
+        succeed(line, usage: usage, metrics: metrics)
+    }
+
+    private func outputLine(_ response: JSONValue) -> JSONValue? {
+        let line = OutputLine(
+            task: envelope.task, customID: envelope.customID,
+            response: OutputLine.Response(requestID: envelope.task.text, body: response))
+        return try? WireEncoder.encode(line)
     }
 
     /// Ends the task with an error: class `user` is final, `retryable` is tried again. For a line
@@ -166,9 +169,11 @@ public final class WorkerTask: Sendable {
     /// Ends the attempt after a preemption: the state to go on from is saved in `workdir`.
     public func giveWay() { end(TaskEnd(.preempted)) }
 
-    /// Ends the task after a cancel. What was produced stays, if it is given here.
+    /// Ends the task after a cancel. What was produced stays, if it is given here: the result object, or the body of a
+    /// line task's response.
     public func endCancelled(partial: JSONValue? = nil, usage: [String: Double]? = nil) {
-        end(TaskEnd(.cancelled, body: partial?.serialized(), usage: usage))
+        let body = envelope.body == nil ? partial : partial.flatMap(outputLine)
+        end(TaskEnd(.cancelled, body: body?.serialized(), usage: usage))
     }
 
     /// Gives the task back unrun; costs no attempt. The broker may send it elsewhere at once, and

@@ -115,18 +115,15 @@ final class InferKind: @unchecked Sendable {
                     task.advance()
                     task.chunk(text, tokenIndex: tokenIndex, choice: choice)
                 case .finished(let result):
-                    let usage = ResponseBody.usage(result)
-                    let numbers = (usage.object?.entries ?? []).reduce(into: [String: Double]()) {
-                        $0[$1.key] = $1.value.double
-                    }
+                    let usage = Self.usage(result)
                     let json = response.json(
                         result, for: body, promptText: prompt.text, tokenizer: tokenizer)
                     switch task.stopReason {
                     case .preempted
                     where result.choices.contains(where: { $0.finishReason == .cancelled }):
                         task.giveWay()
-                    case .cancelled, .dropped: task.endCancelled(usage: numbers)
-                    default: task.succeed(response: json, usage: numbers)
+                    case .cancelled, .dropped: task.endCancelled(partial: json, usage: usage)
+                    default: task.succeed(response: json, usage: usage)
                     }
                 case .failed(let error):
                     let failure = TaskFailure(error)
@@ -137,6 +134,17 @@ final class InferKind: @unchecked Sendable {
         } catch {
             task.fail(TaskFailure(error).error)
         }
+    }
+
+    /// The answer's counts and, since it may differ between runs, only here: how much of the prompt was in memory.
+    private static func usage(_ result: GenerationResult) -> [String: Double] {
+        let counts = (ResponseBody.usage(result).object?.entries ?? []).compactMap { entry in
+            entry.value.double.map { (entry.key, $0) }
+        }
+        return Dictionary(
+            uniqueKeysWithValues: counts + [
+                ("cached_tokens", Double(result.cachedTokens))
+            ])
     }
 
     private func adapter(_ envelope: TaskEnvelope, _ model: LoadedModel) throws -> ServedAdapter? {

@@ -238,3 +238,29 @@ def test_two_workers_share_one_copy_of_the_base(engine):
     assert maps[0][1] == maps[1][1] == {str(packed.stat().st_ino)}
     assert 0 < sum(share for share, _ in maps) <= 1.05 * packed.stat().st_size
     client.scale("lora", 1)
+
+
+def test_a_common_beginning_is_computed_once(engine):
+    _, client = engine
+    prefix = [{"role": "user", "content": "Oslo " * 100}]
+    long = [line | {"body": line["body"] | {"messages": prefix + line["body"]["messages"]}} for line in lines("tiny", 40, temperature=0)]
+    shared = client.wait(client.batch(long), LONG_S)["usage"]
+    # The page of 64 tokens that all have, but for the line that computes it.
+    assert shared["cached_tokens"] == 39 * 64
+
+
+def test_a_cancelled_line_keeps_what_it_had_produced(engine):
+    _, client = engine
+    line = lines("tiny", 1, max_tokens=400, temperature=1.0, seed=3, logit_bias={"2": -100, "0": -100})[0]
+    job = client.batch([line | {"custom_id": f"long{number}"} for number in range(60)])
+    until(lambda: client.job(job)["counts"]["leased"] > 0, "it runs")
+    client.cancel(job)
+    assert client.wait(job, LONG_S)["state"] == "cancelled"
+
+    def partial() -> list[dict]:
+        return [found for found in client.results(job, stream="all") if found.get("response")]
+
+    until(lambda: partial(), "what was produced is kept", LONG_S)
+    body = partial()[0]["response"]["body"]
+    assert body["choices"][0]["finish_reason"] == "cancelled"
+    assert body["usage"]["completion_tokens"] < 400

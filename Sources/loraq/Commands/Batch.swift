@@ -90,6 +90,11 @@ struct Batch: SessionCommand {
                 text += ", " + HumanText.rate(tokens / seconds, unit: "tokens")
             }
         }
+        if let cached = job.usage?["cached_tokens"]?.double, cached > 0,
+            let prompts = job.usage?["prompt_tokens"]?.double, prompts > 0
+        {
+            text += ", \(Int((100 * cached / prompts).rounded()))% of prompt tokens from memory"
+        }
         if let output, output != "-" { text += "; results in \(output)" }
         if job.lost > 0, errorOutput == nil {
             text += "\n\(HumanText.plural(job.lost, "line")) failed: loraq errors \(job.id)"
