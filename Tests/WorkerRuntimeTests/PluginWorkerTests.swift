@@ -187,7 +187,7 @@ private func drain(_ broker: FakeBroker, _ worker: RunningWorker) throws {
     tasks[3].putBack(reason: "no memory", retryAfter: .milliseconds(250))
     let found = try broker.results(2)
     #expect(found[0]?.result.outcome == .cancelled)
-    #expect(found[0]?.body?["half"]?.bool == true)
+    #expect(found[0]?.body?["response"]?["body"]?["half"]?.bool == true)
     #expect(found[1]?.result.outcome == .preempted)
     let put = try broker.next(.defer).decode(DeferHeader.self)
     #expect(put.tasks == [references[3]])
