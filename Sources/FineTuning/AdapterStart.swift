@@ -1,6 +1,7 @@
 import JSONModel
 import Kernels
 import LoRA
+import ModelFiles
 import Transformer
 
 /// The adapter that a run starts from, and what follows from its shape.
@@ -57,14 +58,12 @@ struct AdapterStart {
         switch object["target_modules"] {
         case nil, "all-linear"?: object["target_modules"] = .array(linear.map { .string($0) })
         case "attention"?:
-            object["target_modules"] = .array(
-                linear.filter { ["q_proj", "k_proj", "v_proj", "o_proj"].contains($0) }
-                    .map { .string($0) })
-        case "mlp"?:
-            object["target_modules"] = .array(
-                linear.filter { ["gate_proj", "up_proj", "down_proj"].contains($0) }
-                    .map { .string($0) })
+            object["target_modules"] = names(decoder, of: [.queryKeyValue, .attentionOutput])
+        case "mlp"?: object["target_modules"] = names(decoder, of: [.gateUp, .down])
         default: break
+        }
+        if object["fan_in_fan_out"] == nil, decoder.config.matrixNaming == .conv1D {
+            object["fan_in_fan_out"] = true
         }
         if let layer = object["layers_to_transform"]?.integer {
             object["layers_to_transform"] = [.integer(Int64(layer))]
@@ -80,6 +79,22 @@ struct AdapterStart {
             if !result.contains(name) { result.append(name) }
         }
         return result
+    }
+
+    /// The names of the projections of some products; with the block's where another block has one so called (GPT-2).
+    private static func names(_ decoder: Decoder, of products: [LayerProduct]) -> JSONValue {
+        func names(_ products: [LayerProduct]) -> [Substring] {
+            products.flatMap { decoder.config.projections(0, $0) }.map {
+                $0.path.split(separator: ".").last ?? ""
+            }
+        }
+        let others = names(LayerProduct.allCases.filter { !products.contains($0) })
+        return .array(
+            products.flatMap { decoder.config.projections(0, $0) }.map { projection in
+                let parts = projection.path.split(separator: ".")
+                let isShared = parts.last.map(others.contains) ?? false
+                return .string(parts.suffix(isShared ? 2 : 1).joined(separator: "."))
+            })
     }
 
     /// A field that the recipe states must be the starting adapter's own.

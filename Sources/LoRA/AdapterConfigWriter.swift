@@ -39,7 +39,7 @@ extension LoRAConfig {
         object["bias"] = .string(bias.rawValue)
         object["ensure_weight_tying"] = .bool(ensuresWeightTying)
         object["exclude_modules"] = selection(excluded)
-        object["fan_in_fan_out"] = .bool(false)
+        object["fan_in_fan_out"] = .bool(fanInFanOut)
         object["inference_mode"] = .bool(inferenceMode)
         object["init_lora_weights"] = start
         object["layers_pattern"] =

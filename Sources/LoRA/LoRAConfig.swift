@@ -66,6 +66,9 @@ public struct LoRAConfig: Sendable, Equatable {
     public var bias: Bias
     /// `ensure_weight_tying`: on a base with a tied head, what is done to the embedding is done to the head.
     public var ensuresWeightTying: Bool
+    /// `fan_in_fan_out`: the base stores its matrices `[in, out]` (GPT-2), which PEFT wants to know. A and B are
+    /// stored alike in any case.
+    public var fanInFanOut: Bool
     /// `lora_dropout`, a probability; matters in training only.
     public var dropout: Double
     public var initialization: Initialization
@@ -90,6 +93,7 @@ public struct LoRAConfig: Sendable, Equatable {
         self.savedModules = []
         self.bias = .none
         self.ensuresWeightTying = false
+        self.fanInFanOut = false
         self.dropout = dropout
         self.initialization = initialization
         self.baseModelName = nil
@@ -138,6 +142,7 @@ public struct LoRAConfig: Sendable, Equatable {
         savedModules = try fields.strings("modules_to_save")
         bias = try fields.bias()
         ensuresWeightTying = try fields.bool("ensure_weight_tying")
+        fanInFanOut = try fields.bool("fan_in_fan_out")
         initialization = try fields.initialization()
         baseModelName = object["base_model_name_or_path"]?.string
         try checkCombinations()

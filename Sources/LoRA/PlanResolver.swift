@@ -139,7 +139,7 @@ struct PlanResolver {
             guard let module, module.kind != .other else {
                 throw LoRAError(
                     .targets,
-                    "selects \(path), which is no linear and no embedding; \(whatThereIs)",
+                    "selects \(path), which is no linear and no token embedding; \(whatThereIs)",
                     subject: "target_modules")
             }
             if module.kind == .embedding, config.usesDoRA {

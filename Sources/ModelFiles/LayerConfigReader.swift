@@ -6,7 +6,7 @@ enum LayerConfigReader {
         _ fields: inout ConfigFields, family: ModelFamily, count: Int, rope: RopeConfig
     ) throws -> [LayerConfig] {
         switch family {
-        case .llama, .granite, .olmo2, .gemma2, .gemma3:
+        case .llama, .granite, .olmo2, .gemma2, .gemma3, .gpt2:
             return Array(repeating: LayerConfig(rope: rope), count: count)
         case .mistral:
             // transformers' default where the key is absent; null turns the window off.

@@ -74,7 +74,7 @@ enum LlamaConfigReader {
             config.queryKeyValueBias = true
         case .mistral:
             break
-        case .llama, .qwen3, .smollm3, .granite, .olmo2, .gemma2, .gemma3:
+        case .llama, .qwen3, .smollm3, .granite, .olmo2, .gemma2, .gemma3, .gpt2:
             let attentionBias = try fields.optionalFlag("attention_bias") ?? false
             config.queryKeyValueBias = attentionBias
             config.attentionOutputBias = attentionBias
@@ -108,13 +108,13 @@ enum LlamaConfigReader {
         case .mistral: return 8
         case .qwen2, .qwen3: return 32
         case .smollm3: return 4
-        case .llama, .granite, .olmo2, .gemma2, .gemma3: return heads
+        case .llama, .granite, .olmo2, .gemma2, .gemma3, .gpt2: return heads
         }
     }
 
     private static func defaultPositions(_ family: ModelFamily) -> Int {
         switch family {
-        case .llama, .granite, .olmo2, .gemma2, .gemma3: 2048
+        case .llama, .granite, .olmo2, .gemma2, .gemma3, .gpt2: 2048
         case .mistral: 4096 * 32
         case .qwen2, .qwen3, .smollm3: 32768
         }

@@ -4,6 +4,7 @@ import JSONModel
 public enum ModelFamily: String, Sendable, Equatable, CaseIterable {
     case llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, gemma2
     case gemma3 = "gemma3_text"
+    case gpt2
 
     /// The class that `architectures` in `config.json` names.
     public var architecture: String {
@@ -17,6 +18,7 @@ public enum ModelFamily: String, Sendable, Equatable, CaseIterable {
         case .olmo2: "Olmo2ForCausalLM"
         case .gemma2: "Gemma2ForCausalLM"
         case .gemma3: "Gemma3ForCausalLM"
+        case .gpt2: "GPT2LMHeadModel"
         }
     }
 }

@@ -18,10 +18,13 @@ public enum ModelConfigReader {
         }
         var fields = ConfigFields(object: object, path: path)
         let family = try family(&fields)
-        var result =
-            family == .gemma2 || family == .gemma3
-            ? try GemmaConfigReader.read(&fields, family: family)
-            : try LlamaConfigReader.read(&fields, family: family)
+        var result: ModelConfig
+        switch family {
+        case .gemma2, .gemma3:
+            result = try GemmaConfigReader.read(&fields, family: family)
+        case .gpt2: result = try GPT2ConfigReader.read(&fields)
+        default: result = try LlamaConfigReader.read(&fields, family: family)
+        }
         result.specialTokens = try SpecialTokenReader.read(&fields, generation: generation)
         try fields.refuseUnread()
         return result

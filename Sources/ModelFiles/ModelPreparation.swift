@@ -119,7 +119,7 @@ public enum ModelPreparation {
 
     /// End tokens whose embedding row was never trained: an adapter on the linear matrices can hardly teach them.
     private static func untrainedEndTokens(_ source: ModelSource) throws -> [String] {
-        let name = "model.embed_tokens.weight"
+        let name = source.config.embeddingPath + ".weight"
         let tensor = try source.tensors.require(name)
         var row = [Float](repeating: 0, count: tensor.rowElementCount)
         func norm(_ index: Int) throws -> Double {
@@ -153,6 +153,14 @@ public enum ModelPreparation {
             notes.append(
                 "matrices stored as \(stored.map(\.rawValue).sorted().joined(separator: ", ")) "
                     + "were rounded to BF16")
+        }
+        if source.config.family == .gpt2 {
+            let dropout = ["attn_pdrop", "embd_pdrop", "resid_pdrop"].filter {
+                (source.configJSON[$0]?.double ?? 0.1) > 0
+            }
+            if !dropout.isEmpty {
+                notes.append("training does not apply \(dropout.joined(separator: ", "))")
+            }
         }
         if source.tokenizer == nil {
             notes.append("there is no tokenizer: only token ids can be used")

@@ -64,7 +64,8 @@ public struct ModelSource: Sendable {
         let tokenizerConfig = try ModelConfigReader.optional(path + "/tokenizer_config.json")
         let tokenizerPath = path + "/tokenizer.json"
         return ModelSource(
-            path: path, config: config, tensors: try SafetensorsCheckpoint(folder: path),
+            path: path, config: config,
+            tensors: try CheckpointSource.open(folder: path, config: config),
             configJSON: configJSON, generationConfigJSON: generation,
             tokenizer: FilePath.exists(tokenizerPath)
                 ? .tokenizerJSON(try JSONFile.readBytes(tokenizerPath)) : nil,

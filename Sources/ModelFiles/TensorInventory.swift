@@ -17,51 +17,62 @@ public struct ExpectedTensor: Sendable, Equatable {
 
 extension ModelConfig {
     /// Every tensor of a model with this configuration, by its Hugging Face name, in order of use.
+    ///
+    /// Matrices are `[out, in]`, as `CheckpointSource` gives them whatever the file holds.
     public var expectedTensors: [ExpectedTensor] {
         var result: [ExpectedTensor] = [
             ExpectedTensor(
-                name: "model.embed_tokens.weight", shape: [vocabularySize, hiddenSize],
+                name: embeddingPath + ".weight", shape: [vocabularySize, hiddenSize],
                 role: .embedding)
         ]
+        if learnedPositions {
+            result.append(
+                ExpectedTensor(
+                    name: positionPath + ".weight", shape: [maximumPositions, hiddenSize],
+                    role: .embedding))
+        }
         for layer in 0..<layerCount { result += layerTensors(layer) }
-        result.append(
-            ExpectedTensor(name: "model.norm.weight", shape: [hiddenSize], role: .vector))
+        result += normTensors(finalNormPath)
         if !tiedEmbeddings {
             result.append(
                 ExpectedTensor(
-                    name: "lm_head.weight", shape: [vocabularySize, hiddenSize], role: .head))
+                    name: headPath + ".weight", shape: [vocabularySize, hiddenSize], role: .head))
         }
         return result
     }
 
+    private func normTensors(_ path: String?) -> [ExpectedTensor] {
+        guard let path else { return [] }
+        return ["weight", "bias"].prefix(norm == .layer ? 2 : 1).map {
+            ExpectedTensor(name: "\(path).\($0)", shape: [hiddenSize], role: .vector)
+        }
+    }
+
     private func layerTensors(_ layer: Int) -> [ExpectedTensor] {
-        let prefix = "model.layers.\(layer)."
-        var result: [ExpectedTensor] = []
-        func vector(_ name: String, _ size: Int) {
-            result.append(ExpectedTensor(name: prefix + name, shape: [size], role: .vector))
+        func projections(_ product: LayerProduct) -> [ExpectedTensor] {
+            self.projections(layer, product).flatMap { projection in
+                let weight = ExpectedTensor(
+                    name: projection.path + ".weight",
+                    shape: [projection.outputs, projection.inputs],
+                    role: .projection)
+                let bias = ExpectedTensor(
+                    name: projection.path + ".bias", shape: [projection.outputs], role: .vector)
+                return projection.hasBias ? [weight, bias] : [weight]
+            }
         }
-        func projection(_ name: String, _ out: Int, _ input: Int, bias: Bool) {
-            result.append(
-                ExpectedTensor(
-                    name: prefix + name + ".weight", shape: [out, input], role: .projection))
-            if bias { vector(name + ".bias", out) }
+        func norm(_ place: LayerNormPlace) -> [ExpectedTensor] {
+            normTensors(normPath(layer, place))
         }
-        if normPlacement != .after { vector("input_layernorm.weight", hiddenSize) }
-        projection("self_attn.q_proj", queryWidth, hiddenSize, bias: queryKeyValueBias)
-        projection("self_attn.k_proj", keyValueWidth, hiddenSize, bias: queryKeyValueBias)
-        projection("self_attn.v_proj", keyValueWidth, hiddenSize, bias: queryKeyValueBias)
+        var headNorms: [ExpectedTensor] = []
         if queryKeyNorm != .none {
-            vector("self_attn.q_norm.weight", queryNormWidth)
-            vector("self_attn.k_norm.weight", keyNormWidth)
+            let attention = layerPath(layer) + ".self_attn."
+            headNorms = [("q_norm", queryNormWidth), ("k_norm", keyNormWidth)].map {
+                ExpectedTensor(name: attention + $0 + ".weight", shape: [$1], role: .vector)
+            }
         }
-        projection("self_attn.o_proj", hiddenSize, queryWidth, bias: attentionOutputBias)
-        vector("post_attention_layernorm.weight", hiddenSize)
-        if normPlacement == .around { vector("pre_feedforward_layernorm.weight", hiddenSize) }
-        projection("mlp.gate_proj", intermediateSize, hiddenSize, bias: feedForwardBias)
-        projection("mlp.up_proj", intermediateSize, hiddenSize, bias: feedForwardBias)
-        projection("mlp.down_proj", hiddenSize, intermediateSize, bias: feedForwardBias)
-        if normPlacement != .before { vector("post_feedforward_layernorm.weight", hiddenSize) }
-        return result
+        return norm(.attentionInput) + projections(.queryKeyValue) + headNorms
+            + projections(.attentionOutput) + norm(.attentionOutput) + norm(.feedForwardInput)
+            + projections(.gateUp) + projections(.down) + norm(.feedForwardOutput)
     }
 }
 
@@ -103,8 +114,8 @@ public enum TensorInventory {
         }
         let names = Set(expected.map(\.name))
         let unknown = source.tensors.map(\.name).filter { !names.contains($0) && !isPassedOver($0) }
-        guard unknown != ["lm_head.weight"] || !config.tiedEmbeddings else {
-            return try checkTiedHead(source)
+        guard unknown != [config.headPath + ".weight"] || !config.tiedEmbeddings else {
+            return try checkTiedHead(source, config)
         }
         guard unknown.isEmpty else {
             throw ModelFileError(
@@ -119,9 +130,11 @@ public enum TensorInventory {
         name.hasSuffix(".rotary_emb.inv_freq")
     }
 
-    private static func checkTiedHead(_ source: any TensorSource) throws {
-        let embedding = "model.embed_tokens.weight"
-        let head = "lm_head.weight"
+    private static func checkTiedHead(
+        _ source: any TensorSource, _ config: ModelConfig
+    ) throws {
+        let embedding = config.embeddingPath + ".weight"
+        let head = config.headPath + ".weight"
         let tensor = try source.require(embedding)
         guard try source.require(head).shape == tensor.shape else {
             throw ModelFileError(

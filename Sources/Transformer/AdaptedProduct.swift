@@ -13,7 +13,7 @@ struct AdaptedProduct {
         case write(Matrix)
         /// y += x Wᵀ, float32
         case add(Matrix)
-        /// y = act(gate) · up, with W holding gate over up
+        /// y = act(gate) · up, with W holding gate over up; y = act(x Wᵀ) where W is no wider than y
         case gated(Matrix)
 
         var matrix: Matrix {
@@ -160,6 +160,9 @@ struct AdaptedProduct {
     }
 
     private func gate(_ both: Matrix, into target: Matrix) throws {
+        if both.columns == target.columns {
+            return try compute.activate(activation, gate: both, up: nil, into: target)
+        }
         let inner = both.columns / 2
         try compute.activate(
             activation, gate: both.columns(0..<inner), up: both.columns(inner..<2 * inner),

@@ -86,37 +86,51 @@ public final class Decoder: Sendable {
             }
             return try Matrix(vector: divisor == 1 ? values : values.map { $0 / divisor })
         }
-        func norm(_ wanted: JoinedVector, dividedBy divisor: Float = 1) throws -> Matrix {
+        /// Gemma stores w − 1.
+        func weight(_ wanted: JoinedVector, dividedBy divisor: Float = 1) throws -> Matrix {
             let matrix = try floats(wanted, dividedBy: divisor)
             if layout.config.norm == .rmsUnitOffset {
                 try matrix.copy(from: matrix.values.map { $0 + 1 / divisor })
             }
             return matrix
         }
+        func wholeNorm(
+            _ wanted: DecoderLayout.NormVectors, dividedBy divisor: Float = 1
+        ) throws -> Norm {
+            Norm(
+                weight: try weight(wanted.weight, dividedBy: divisor),
+                bias: try wanted.bias.map { try floats($0, dividedBy: divisor) })
+        }
         let embedding = try matrix(layout.embeddingMatrix)
         let layers = try (0..<layout.config.layerCount).map { layer in
-            DecoderWeights.Layer(
-                inputNorm: try layout.inputNorm(layer).map { try norm($0) },
-                queryKeyValue: try matrix(layout.queryKeyValue(layer)),
-                queryKeyValueBias: try layout.queryKeyValueBias(layer).map { try floats($0) },
-                queryNorm: try layout.queryNorm(layer).map { try norm($0) },
-                keyNorm: try layout.keyNorm(layer).map { try norm($0) },
-                attentionOutput: try matrix(layout.attentionOutput(layer)),
-                attentionOutputBias: try layout.attentionOutputBias(layer).map { try floats($0) },
-                attentionOutputNorm: try layout.attentionOutputNorm(layer).map { try norm($0) },
-                feedForwardNorm: try layout.feedForwardNorm(layer).map { try norm($0) },
-                gateUp: try matrix(layout.gateUp(layer)),
-                gateUpBias: try layout.gateUpBias(layer).map { try floats($0) },
-                down: try matrix(layout.down(layer)),
-                downBias: try layout.downBias(layer).map { try floats($0) },
-                feedForwardOutputNorm: try layout.feedForwardOutputNorm(layer).map {
-                    try norm($0)
-                })
+            func product(_ product: LayerProduct) throws -> PackedMatrix {
+                try matrix(layout.matrix(layer, product))
+            }
+            func bias(_ product: LayerProduct) throws -> Matrix? {
+                try layout.bias(layer, product).map { try floats($0) }
+            }
+            func norm(_ place: LayerNormPlace) throws -> Norm? {
+                try layout.norm(layer, place).map { try wholeNorm($0) }
+            }
+            return DecoderWeights.Layer(
+                inputNorm: try norm(.attentionInput),
+                queryKeyValue: try product(.queryKeyValue),
+                queryKeyValueBias: try bias(.queryKeyValue),
+                queryNorm: try layout.queryNorm(layer).map { try weight($0) },
+                keyNorm: try layout.keyNorm(layer).map { try weight($0) },
+                attentionOutput: try product(.attentionOutput),
+                attentionOutputBias: try bias(.attentionOutput),
+                attentionOutputNorm: try norm(.attentionOutput),
+                feedForwardNorm: try norm(.feedForwardInput), gateUp: try product(.gateUp),
+                gateUpBias: try bias(.gateUp), down: try product(.down),
+                downBias: try bias(.down),
+                feedForwardOutputNorm: try norm(.feedForwardOutput))
         }
         return DecoderWeights(
-            embedding: embedding, layers: layers,
-            finalNorm: try norm(
-                layout.finalNormVector, dividedBy: Float(layout.config.logitDivisor)),
+            embedding: embedding, positions: try layout.positionMatrix.map(matrix),
+            layers: layers,
+            finalNorm: try wholeNorm(
+                layout.finalNorm, dividedBy: Float(layout.config.logitDivisor)),
             head: try layout.headMatrix.map(matrix) ?? embedding)
     }
 

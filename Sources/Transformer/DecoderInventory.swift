@@ -13,73 +13,57 @@ extension Decoder: ModuleInventory {
         let width = config.hiddenSize
         var result = [
             AdaptableModule(
-                path: "model.embed_tokens", kind: .embedding, outputs: width,
+                path: config.embeddingPath, kind: .embedding, outputs: width,
                 inputs: config.vocabularySize)
         ]
+        func other(_ path: String, _ outputs: Int) {
+            result.append(
+                AdaptableModule(path: path, kind: .other, outputs: outputs, inputs: 0))
+        }
+        if config.learnedPositions { other(config.positionPath, width) }
         for layer in 0..<config.layerCount {
-            func add(
-                _ name: String, _ outputs: Int, _ inputs: Int,
-                _ kind: AdaptableModule.Kind = .linear
-            ) {
-                result.append(
+            for product in LayerProduct.allCases {
+                result += config.projections(layer, product).map {
                     AdaptableModule(
-                        path: "model.layers.\(layer).\(name)", kind: kind, outputs: outputs,
-                        inputs: inputs))
+                        path: $0.path, kind: .linear, outputs: $0.outputs, inputs: $0.inputs)
+                }
             }
-            add("self_attn.q_proj", config.queryWidth, width)
-            add("self_attn.k_proj", config.keyValueWidth, width)
-            add("self_attn.v_proj", config.keyValueWidth, width)
-            add("self_attn.o_proj", width, config.queryWidth)
-            add("mlp.gate_proj", config.intermediateSize, width)
-            add("mlp.up_proj", config.intermediateSize, width)
-            add("mlp.down_proj", width, config.intermediateSize)
+            let path = config.layerPath(layer)
             if config.queryKeyNorm != .none {
-                add("self_attn.q_norm", config.queryNormWidth, 0, .other)
-                add("self_attn.k_norm", config.keyNormWidth, 0, .other)
+                other(path + ".self_attn.q_norm", config.queryNormWidth)
+                other(path + ".self_attn.k_norm", config.keyNormWidth)
             }
-            add("mlp.act_fn", width, 0, .other)
-            if config.normPlacement != .after { add("input_layernorm", width, 0, .other) }
-            add("post_attention_layernorm", width, 0, .other)
-            if config.normPlacement == .around {
-                add("pre_feedforward_layernorm", width, 0, .other)
-            }
-            if config.normPlacement != .before {
-                add("post_feedforward_layernorm", width, 0, .other)
+            other(path + (config.matrixNaming == .conv1D ? ".mlp.act" : ".mlp.act_fn"), width)
+            for place in LayerNormPlace.allCases {
+                if let path = config.normPath(layer, place) { other(path, width) }
             }
         }
-        result.append(
-            AdaptableModule(path: "model.norm", kind: .other, outputs: width, inputs: 0))
-        result.append(
-            AdaptableModule(path: "model.rotary_emb", kind: .other, outputs: width, inputs: 0))
+        other(config.finalNormPath, width)
+        if !config.learnedPositions { other("model.rotary_emb", width) }
         result.append(
             AdaptableModule(
-                path: "lm_head", kind: .head, outputs: config.vocabularySize, inputs: width))
+                path: config.headPath, kind: .head, outputs: config.vocabularySize, inputs: width))
         return result
     }
 
     public func baseWeights(of path: String) throws -> [Float] {
-        if path == "model.embed_tokens" {
+        if path == config.embeddingPath {
             return try rows(weights.embedding, 0..<config.vocabularySize)
         }
-        if path == "lm_head" { return try rows(weights.head, 0..<config.vocabularySize) }
-        let parts = path.split(separator: ".")
-        guard parts.count == 5, let layer = Int(parts[2]), weights.layers.indices.contains(layer)
-        else { throw TransformerError(.weights, "there is no matrix \(path)") }
-        let query = config.queryWidth
-        let keyValue = config.keyValueWidth
-        let inner = config.intermediateSize
-        let matrices = weights.layers[layer]
-        switch parts[4] {
-        case "q_proj": return try rows(matrices.queryKeyValue, 0..<query)
-        case "k_proj": return try rows(matrices.queryKeyValue, query..<query + keyValue)
-        case "v_proj":
-            return try rows(matrices.queryKeyValue, query + keyValue..<query + 2 * keyValue)
-        case "o_proj": return try rows(matrices.attentionOutput, 0..<config.hiddenSize)
-        case "gate_proj": return try rows(matrices.gateUp, 0..<inner)
-        case "up_proj": return try rows(matrices.gateUp, inner..<2 * inner)
-        case "down_proj": return try rows(matrices.down, 0..<config.hiddenSize)
-        default: throw TransformerError(.weights, "there is no matrix \(path)")
+        if path == config.headPath { return try rows(weights.head, 0..<config.vocabularySize) }
+        for layer in weights.layers.indices where path.hasPrefix(config.layerPath(layer) + ".") {
+            for product in LayerProduct.allCases {
+                guard
+                    let found = config.projections(layer, product).first(where: {
+                        $0.path == path
+                    })
+                else { continue }
+                return try rows(
+                    weights.layers[layer].matrix(product),
+                    found.firstOutput..<found.firstOutput + found.outputs)
+            }
         }
+        throw TransformerError(.weights, "there is no matrix \(path)")
     }
 
     /// Rows of a packed matrix, row-major.

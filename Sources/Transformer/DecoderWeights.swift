@@ -8,8 +8,8 @@ import ModelFiles
 /// feed-forward width, V tokens.
 struct DecoderWeights: Sendable {
     struct Layer: Sendable {
-        /// `[1, D]`; nil where blocks read the residual stream as it is.
-        let inputNorm: Matrix?
+        /// nil where blocks read the residual stream as it is.
+        let inputNorm: Norm?
         /// `[Q, D]`, queries, keys, values.
         let queryKeyValue: PackedMatrix
         /// `[1, Q]`, where the family has it.
@@ -21,27 +21,38 @@ struct DecoderWeights: Sendable {
         let attentionOutput: PackedMatrix
         /// `[1, D]`, where the model has it.
         let attentionOutputBias: Matrix?
-        /// `[1, D]`, of the attention's output before it is added; nil where that is added as it is.
-        let attentionOutputNorm: Matrix?
-        /// `[1, D]`, as `inputNorm`.
-        let feedForwardNorm: Matrix?
-        /// `[2F, D]`, paired where F is a multiple of 32.
+        /// Of the attention's output before it is added; nil where that is added as it is.
+        let attentionOutputNorm: Norm?
+        /// As `inputNorm`.
+        let feedForwardNorm: Norm?
+        /// `[2F, D]`, paired where F is a multiple of 32; `[F, D]` without a gate.
         let gateUp: PackedMatrix
-        /// `[1, 2F]`, where the model has it.
+        /// `[1, 2F]` or `[1, F]`, where the model has it.
         let gateUpBias: Matrix?
         /// `[D, F]`
         let down: PackedMatrix
         /// `[1, D]`, where the model has it.
         let downBias: Matrix?
-        /// `[1, D]`, as `attentionOutputNorm`.
-        let feedForwardOutputNorm: Matrix?
+        /// As `attentionOutputNorm`.
+        let feedForwardOutputNorm: Norm?
+
+        func matrix(_ product: LayerProduct) -> PackedMatrix {
+            switch product {
+            case .queryKeyValue: queryKeyValue
+            case .attentionOutput: attentionOutput
+            case .gateUp: gateUp
+            case .down: down
+            }
+        }
     }
 
     /// `[V, D]`
     let embedding: PackedMatrix
+    /// `[positions, D]`, where positions are learned.
+    let positions: PackedMatrix?
     let layers: [Layer]
-    /// `[1, D]`, divided by the config's logit divisor.
-    let finalNorm: Matrix
+    /// Divided by the config's logit divisor.
+    let finalNorm: Norm
     /// `[V, D]`; the embedding itself when tied.
     let head: PackedMatrix
 }
@@ -75,10 +86,7 @@ struct DecoderLayout: Sendable {
                     .unsupported, "\(config.family.rawValue): \(part) is not supported")
             }
         }
-        try refuse(config.norm == .layer, "the norm \(config.norm.rawValue)")
-        try refuse(!config.gatedFeedForward, "a feed-forward block without gate")
-        try refuse(config.matrixNaming != .separate, "\(config.matrixNaming.rawValue) matrices")
-        try refuse(config.learnedPositions, "learned positions")
+        try refuse(config.matrixNaming == .fused, "joined matrices")
         try refuse(
             config.headCount % config.keyValueHeadCount != 0,
             "\(config.headCount) heads over \(config.keyValueHeadCount) key/value heads")
@@ -91,102 +99,84 @@ struct DecoderLayout: Sendable {
 
     var embeddingMatrix: JoinedMatrix {
         JoinedMatrix(
-            name: Self.embedding, sources: ["model.embed_tokens.weight"],
+            name: Self.embedding, sources: [config.embeddingPath + ".weight"],
             rows: config.vocabularySize, columns: config.hiddenSize, paired: false)
+    }
+
+    /// nil where positions are rotations.
+    var positionMatrix: JoinedMatrix? {
+        guard config.learnedPositions else { return nil }
+        return JoinedMatrix(
+            name: "positions", sources: [config.positionPath + ".weight"],
+            rows: config.maximumPositions, columns: config.hiddenSize, paired: false)
     }
 
     /// nil when the head is tied.
     var headMatrix: JoinedMatrix? {
         if config.tiedEmbeddings { return nil }
         return JoinedMatrix(
-            name: Self.head, sources: ["lm_head.weight"], rows: config.vocabularySize,
+            name: Self.head, sources: [config.headPath + ".weight"], rows: config.vocabularySize,
             columns: config.hiddenSize, paired: false)
     }
 
-    func queryKeyValue(_ layer: Int) -> JoinedMatrix {
-        matrix(
-            layer, "qkv", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-            config.queryWidth + 2 * config.keyValueWidth, config.hiddenSize)
-    }
-
-    func attentionOutput(_ layer: Int) -> JoinedMatrix {
-        matrix(layer, "o", ["self_attn.o_proj"], config.hiddenSize, config.queryWidth)
-    }
-
-    func gateUp(_ layer: Int) -> JoinedMatrix {
-        matrix(
-            layer, "gate_up", ["mlp.gate_proj", "mlp.up_proj"], 2 * config.intermediateSize,
-            config.hiddenSize, paired: config.intermediateSize % 32 == 0)
-    }
-
-    func down(_ layer: Int) -> JoinedMatrix {
-        matrix(layer, "down", ["mlp.down_proj"], config.hiddenSize, config.intermediateSize)
-    }
-
-    private func matrix(
-        _ layer: Int, _ part: String, _ sources: [String], _ rows: Int, _ columns: Int,
-        paired: Bool = false
-    ) -> JoinedMatrix {
+    /// The joined matrix of a product.
+    func matrix(_ layer: Int, _ product: LayerProduct) -> JoinedMatrix {
         JoinedMatrix(
-            name: Self.name(layer, part),
-            sources: sources.map { "model.layers.\(layer).\($0).weight" }, rows: rows,
-            columns: columns, paired: paired)
+            name: Self.name(layer, Self.name(product)),
+            sources: config.projections(layer, product).map { $0.path + ".weight" },
+            rows: config.outputs(of: product), columns: config.inputs(of: product),
+            paired: product == .gateUp && config.gatedFeedForward
+                && config.intermediateSize % 32 == 0)
     }
 
-    var finalNormVector: JoinedVector {
-        JoinedVector(
-            name: "final_norm", sources: ["model.norm.weight"], count: config.hiddenSize)
+    /// The biases of a product's projections; nil where the model has none.
+    func bias(_ layer: Int, _ product: LayerProduct) -> JoinedVector? {
+        guard config.hasBias(product) else { return nil }
+        return JoinedVector(
+            name: Self.name(layer, Self.name(product) + "_bias"),
+            sources: config.projections(layer, product).map { $0.path + ".bias" },
+            count: config.outputs(of: product))
     }
 
-    /// Norms of what a block reads; nil where they stand after the blocks.
-    func inputNorm(_ layer: Int) -> JoinedVector? {
-        guard config.normPlacement != .after else { return nil }
-        return vector(layer, "input_norm", ["input_layernorm.weight"], config.hiddenSize)
+    private static func name(_ product: LayerProduct) -> String {
+        switch product {
+        case .queryKeyValue: "qkv"
+        case .attentionOutput: "o"
+        case .gateUp: "gate_up"
+        case .down: "down"
+        }
     }
 
-    func feedForwardNorm(_ layer: Int) -> JoinedVector? {
-        guard config.normPlacement != .after else { return nil }
-        let source =
-            config.normPlacement == .around
-            ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight"
-        return vector(layer, "feed_forward_norm", [source], config.hiddenSize)
+    /// A norm's weight and, of a layer norm, its bias.
+    struct NormVectors {
+        let weight: JoinedVector
+        let bias: JoinedVector?
+
+        var all: [JoinedVector] { bias.map { [weight, $0] } ?? [weight] }
     }
 
-    /// Norms of what a block gives; nil where they stand before the blocks.
-    func attentionOutputNorm(_ layer: Int) -> JoinedVector? {
-        guard config.normPlacement != .before else { return nil }
-        return vector(layer, "o_norm", ["post_attention_layernorm.weight"], config.hiddenSize)
+    /// nil where the family has no norm there.
+    func norm(_ layer: Int, _ place: LayerNormPlace) -> NormVectors? {
+        let part =
+            switch place {
+            case .attentionInput: "input_norm"
+            case .attentionOutput: "o_norm"
+            case .feedForwardInput: "feed_forward_norm"
+            case .feedForwardOutput: "down_norm"
+            }
+        return config.normPath(layer, place).map { norm(Self.name(layer, part), $0) }
     }
 
-    func feedForwardOutputNorm(_ layer: Int) -> JoinedVector? {
-        guard config.normPlacement != .before else { return nil }
-        return vector(layer, "down_norm", ["post_feedforward_layernorm.weight"], config.hiddenSize)
-    }
+    var finalNorm: NormVectors { norm("final_norm", config.finalNormPath) }
 
-    /// Biases of the four matrices; nil where the model has none.
-    func queryKeyValueBias(_ layer: Int) -> JoinedVector? {
-        guard config.queryKeyValueBias else { return nil }
-        return vector(
-            layer, "qkv_bias",
-            ["self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"],
-            config.queryWidth + 2 * config.keyValueWidth)
-    }
-
-    func attentionOutputBias(_ layer: Int) -> JoinedVector? {
-        guard config.attentionOutputBias else { return nil }
-        return vector(layer, "o_bias", ["self_attn.o_proj.bias"], config.hiddenSize)
-    }
-
-    func gateUpBias(_ layer: Int) -> JoinedVector? {
-        guard config.feedForwardBias else { return nil }
-        return vector(
-            layer, "gate_up_bias", ["mlp.gate_proj.bias", "mlp.up_proj.bias"],
-            2 * config.intermediateSize)
-    }
-
-    func downBias(_ layer: Int) -> JoinedVector? {
-        guard config.feedForwardBias else { return nil }
-        return vector(layer, "down_bias", ["mlp.down_proj.bias"], config.hiddenSize)
+    private func norm(_ name: String, _ path: String) -> NormVectors {
+        NormVectors(
+            weight: JoinedVector(
+                name: name, sources: [path + ".weight"], count: config.hiddenSize),
+            bias: config.norm == .layer
+                ? JoinedVector(
+                    name: name + "_bias", sources: [path + ".bias"], count: config.hiddenSize)
+                : nil)
     }
 
     /// Norms of queries and of keys; nil where the family has none.
@@ -212,23 +202,19 @@ struct DecoderLayout: Sendable {
     var vectors: [JoinedVector] {
         var result: [JoinedVector] = []
         for layer in 0..<config.layerCount {
-            result += [
-                inputNorm(layer), feedForwardNorm(layer), attentionOutputNorm(layer),
-                feedForwardOutputNorm(layer), queryKeyValueBias(layer),
-                attentionOutputBias(layer), gateUpBias(layer), downBias(layer), queryNorm(layer),
-                keyNorm(layer),
-            ].compactMap(\.self)
+            for place in LayerNormPlace.allCases { result += norm(layer, place)?.all ?? [] }
+            result += LayerProduct.allCases.compactMap { bias(layer, $0) }
+            result += [queryNorm(layer), keyNorm(layer)].compactMap(\.self)
         }
-        return result + [finalNormVector]
+        return result + finalNorm.all
     }
 
     /// All matrices in order of use.
     var matrices: [JoinedMatrix] {
         var result = [embeddingMatrix]
+        if let positions = positionMatrix { result.append(positions) }
         for layer in 0..<config.layerCount {
-            result += [
-                queryKeyValue(layer), attentionOutput(layer), gateUp(layer), down(layer),
-            ]
+            result += LayerProduct.allCases.map { matrix(layer, $0) }
         }
         if let head = headMatrix { result.append(head) }
         return result

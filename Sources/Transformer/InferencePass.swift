@@ -55,7 +55,8 @@ public final class InferencePass {
         let attended: Matrix
         /// `[rows, F]`
         let gated: Matrix
-        /// A block's output before its norm, `[rows, D]` float32; nil where it is added as it is.
+        /// A block's output before its norm, or learned positions before they are added: `[rows, D]` float32;
+        /// nil where there is neither.
         let blockOutput: Matrix?
 
         init(_ config: ModelConfig, rows: Int, wanted: Int, _ type: Kernels.ElementType) throws {
@@ -69,7 +70,8 @@ public final class InferencePass {
             attended = try Matrix(rows: rows, columns: config.queryWidth, type)
             gated = try Matrix(rows: rows, columns: config.intermediateSize, type)
             blockOutput =
-                config.normPlacement == .before ? nil : try Matrix(rows: rows, columns: width)
+                config.normPlacement == .before && !config.learnedPositions
+                ? nil : try Matrix(rows: rows, columns: width)
         }
     }
 
@@ -232,6 +234,12 @@ public final class InferencePass {
                 try compute.linear(u, update.up, into: rows, alpha: scale, accumulate: true)
             }
         }
+        if let positions = decoder.weights.positions, let room = workspace.blockOutput {
+            let rows = try room.rows(0..<all.count)
+            try compute.gather(
+                all.cacheRows.positions, from: positions, scale: scale, into: rows)
+            try compute.add(rows, to: residual)
+        }
     }
 
     private func run(_ layer: Int, isLast: Bool) throws {
@@ -316,26 +324,25 @@ public final class InferencePass {
     }
 
     /// What a block reads: the residual stream, normed where the family does that.
-    private func enter(_ residual: Matrix, _ norm: Matrix?, _ normed: Matrix) throws {
+    private func enter(_ residual: Matrix, _ norm: Norm?, _ normed: Matrix) throws {
         guard let norm else { return try compute.copy(residual, to: normed) }
-        try compute.rmsNorm(
-            residual, weight: norm, epsilon: Float(decoder.config.streamNormEpsilon), into: normed)
+        try compute.normalize(
+            residual, norm, epsilon: decoder.config.streamNormEpsilon, into: normed)
     }
 
     /// Where a block's last product goes: onto the residual stream, or beside it to be normed first.
-    private func target(_ residual: Matrix, _ norm: Matrix?) throws -> AdaptedProduct.Output {
+    private func target(_ residual: Matrix, _ norm: Norm?) throws -> AdaptedProduct.Output {
         guard norm != nil, let output = workspace.blockOutput else { return .add(residual) }
         return .write(try output.rows(0..<residual.rows))
     }
 
     /// Adds what `target` kept beside the residual stream, normed.
     private func leave(
-        _ target: AdaptedProduct.Output, _ norm: Matrix?, _ residual: Matrix
+        _ target: AdaptedProduct.Output, _ norm: Norm?, _ residual: Matrix
     ) throws {
         guard let norm else { return }
         let output = target.matrix
-        try compute.rmsNorm(
-            output, weight: norm, epsilon: Float(decoder.config.normEpsilon), into: output)
+        try compute.normalize(output, norm, epsilon: decoder.config.normEpsilon, into: output)
         try compute.add(output, to: residual)
     }
 
@@ -344,9 +351,9 @@ public final class InferencePass {
         let residual = try workspace.wantedResidual.rows(0..<wanted.count)
         let hidden = try workspace.normed.rows(0..<wanted.count)
         let logits = try logits.rows(0..<wanted.count)
-        try compute.rmsNorm(
-            residual, weight: decoder.weights.finalNorm,
-            epsilon: Float(decoder.config.streamNormEpsilon), into: hidden)
+        try compute.normalize(
+            residual, decoder.weights.finalNorm, epsilon: decoder.config.streamNormEpsilon,
+            into: hidden)
         // Groups with another head leave the common product.
         var start = 0
         var first = 0

@@ -61,27 +61,19 @@ public final class ServedAdapter: Sendable {
                 modules, outputs: outputs, elementType: elementType, compute: compute, norms: norms)
         }
 
-        let query = config.queryWidth
-        let keyValue = config.keyValueWidth
-        let inner = config.intermediateSize
         layers = try (0..<config.layerCount).map { layer in
-            let attention = "model.layers.\(layer).self_attn."
-            let feedForward = "model.layers.\(layer).mlp."
+            func layerUpdate(_ product: LayerProduct) throws -> PackedUpdate? {
+                try update(
+                    config.projections(layer, product).map { ($0.path, $0.firstOutput) },
+                    outputs: config.outputs(of: product))
+            }
             return Layer(
-                queryKeyValue: try update(
-                    [
-                        (attention + "q_proj", 0), (attention + "k_proj", query),
-                        (attention + "v_proj", query + keyValue),
-                    ], outputs: query + 2 * keyValue),
-                attentionOutput: try update(
-                    [(attention + "o_proj", 0)], outputs: config.hiddenSize),
-                gateUp: try update(
-                    [(feedForward + "gate_proj", 0), (feedForward + "up_proj", inner)],
-                    outputs: 2 * inner),
-                down: try update([(feedForward + "down_proj", 0)], outputs: config.hiddenSize))
+                queryKeyValue: try layerUpdate(.queryKeyValue),
+                attentionOutput: try layerUpdate(.attentionOutput),
+                gateUp: try layerUpdate(.gateUp), down: try layerUpdate(.down))
         }
-        head = try update([("lm_head", 0)], outputs: config.vocabularySize)
-        embedding = try byPath["model.embed_tokens"].map {
+        head = try update([(config.headPath, 0)], outputs: config.vocabularySize)
+        embedding = try byPath[config.embeddingPath].map {
             try Self.embedding($0, elementType, compute)
         }
         func saved(_ kind: AdaptableModule.Kind) throws -> PackedMatrix? {

@@ -38,9 +38,9 @@ struct MeasureCommand: ParsableCommand {
     func run() throws {
         let count = threads > 0 ? threads : max(1, HostResources.usableCPUs().count)
         let compute = try Compute(pool: ThreadPool(threads: count))
+        let config = try ModelConfigReader.read(folder: folder)
         let decoder = try Decoder(
-            config: ModelConfigReader.read(folder: folder),
-            source: SafetensorsCheckpoint(folder: folder),
+            config: config, source: CheckpointSource.open(folder: folder, config: config),
             elementType: dtype.elementType, compute: compute)
         print("\(dtype.rawValue), \(compute.instructionSet.rawValue) kernels, \(count) threads")
         let measurement = EngineMeasurement(

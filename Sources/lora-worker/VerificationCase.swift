@@ -50,7 +50,7 @@ struct VerificationCase {
         self.report = report
         tolerances = .of(elementType)
         let config = try ModelConfigReader.read(folder: folder + "/model")
-        let checkpoint = try SafetensorsCheckpoint(folder: folder + "/model")
+        let checkpoint = try CheckpointSource.open(folder: folder + "/model", config: config)
         try TensorInventory.check(checkpoint, against: config)
         decoder = try Decoder(
             config: config, source: checkpoint, elementType: elementType, compute: compute)

@@ -32,8 +32,8 @@ struct VerificationReference {
         let model = folder + "/model"
         let config = try ModelConfigReader.read(folder: model)
         let decoder = try Decoder(
-            config: config, source: SafetensorsCheckpoint(folder: model), elementType: elementType,
-            compute: compute)
+            config: config, source: CheckpointSource.open(folder: model, config: config),
+            elementType: elementType, compute: compute)
         let adapter = try AdapterFolder.read(folder + "/adapters/initial", for: decoder)
         let path = folder + "/reference.json"
         let tasks = try JSONValue.parse(FilePath.read(path))["tasks"]?.object

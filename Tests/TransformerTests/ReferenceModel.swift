@@ -26,10 +26,11 @@ struct ReferenceModel {
             + "/Fixtures/" + name
         compute = try Compute(
             pool: ThreadPool(threads: threads), instructionSet: instructionSet)
+        let config = try ModelConfigReader.read(folder: folder + "/model")
         decoder = try Decoder(
-            config: ModelConfigReader.read(folder: folder + "/model"),
-            source: SafetensorsCheckpoint(folder: folder + "/model"), elementType: elementType,
-            compute: compute)
+            config: config,
+            source: CheckpointSource.open(folder: folder + "/model", config: config),
+            elementType: elementType, compute: compute)
         expected = try SafetensorsFile(path: folder + "/expected.safetensors")
         let flat = try expected.integers("input_ids").map { Int32($0) }
         ids = [Array(flat[..<(flat.count / 2)]), Array(flat[(flat.count / 2)...])]

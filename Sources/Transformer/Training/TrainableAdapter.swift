@@ -74,7 +74,7 @@ final class TrainableAdapter {
             let (b, bGradient) = try tensor(plan.bName, plan.bShape, module.b)
             modules.append((plan, a, b))
             byPath[plan.module.path] = TrainableModule(
-                plan: plan, columnStart: offsets[String(plan.module.name)] ?? 0, a: a, b: b,
+                plan: plan, columnStart: offsets[plan.module.path] ?? 0, a: a, b: b,
                 aGradient: aGradient, bGradient: bGradient)
         }
         config = adapter.config
@@ -83,30 +83,33 @@ final class TrainableAdapter {
         self.tensors = tensors
         self.modules = modules
         layers = try (0..<decoder.config.layerCount).map { layer in
-            func update(_ names: [String], _ outputs: Int) throws -> TrainableUpdate? {
-                let found = names.compactMap { byPath["model.layers.\(layer).\($0)"] }
+            func update(of product: LayerProduct) throws -> TrainableUpdate? {
+                let found = decoder.config.projections(layer, product).compactMap {
+                    byPath[$0.path]
+                }
                 if found.isEmpty { return nil }
                 return try TrainableUpdate(
-                    found, outputs: outputs, elementType: decoder.elementType, compute: compute)
+                    found, outputs: decoder.config.outputs(of: product),
+                    elementType: decoder.elementType, compute: compute)
             }
-            let config = decoder.config
             return Layer(
-                queryKeyValue: try update(
-                    ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-                    config.queryWidth + 2 * config.keyValueWidth),
-                attentionOutput: try update(["self_attn.o_proj"], config.hiddenSize),
-                gateUp: try update(
-                    ["mlp.gate_proj", "mlp.up_proj"], 2 * config.intermediateSize),
-                down: try update(["mlp.down_proj"], config.hiddenSize))
+                queryKeyValue: try update(of: .queryKeyValue),
+                attentionOutput: try update(of: .attentionOutput),
+                gateUp: try update(of: .gateUp), down: try update(of: .down))
         }
     }
 
-    /// Where a module's outputs begin in the matrix it is joined into.
+    /// Where each projection's outputs begin in the matrix it is joined into.
     private static func columnOffsets(_ config: ModelConfig) -> [String: Int] {
-        [
-            "k_proj": config.queryWidth, "v_proj": config.queryWidth + config.keyValueWidth,
-            "up_proj": config.intermediateSize,
-        ]
+        var result: [String: Int] = [:]
+        for layer in 0..<config.layerCount {
+            for product in LayerProduct.allCases {
+                for projection in config.projections(layer, product) {
+                    result[projection.path] = projection.firstOutput
+                }
+            }
+        }
+        return result
     }
 
     private static func refuseUntrainable(_ adapter: Adapter) throws(TransformerError) {

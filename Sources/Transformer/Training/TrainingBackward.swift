@@ -24,46 +24,46 @@ extension TrainingStep {
         let outputNorms = saved.outputNorms
         try leaveBackward(
             gradient, outputNorms?.feedForward, weights.feedForwardOutputNorm,
-            outputNorms?.feedForwardInverse, into: narrow)
+            outputNorms?.feedForwardStatistics, into: narrow)
         try feedForwardBackward(layer, saved, rows, narrow, stop: first)
         if first >= 2 { return }
         try enterBackward(
             normGradient, saved.feedForwardInput, weights.feedForwardNorm,
-            saved.feedForwardInverse, into: gradient)
+            saved.feedForwardStatistics, into: gradient)
 
         try leaveBackward(
             gradient, outputNorms?.attention, weights.attentionOutputNorm,
-            outputNorms?.attentionInverse, into: narrow)
+            outputNorms?.attentionStatistics, into: narrow)
         try attentionBackward(layer, batch, saved, rows, narrow, stop: first)
         if first >= 0 { return }
         try enterBackward(
-            normGradient, saved.attentionInput, weights.inputNorm, saved.attentionInverse,
+            normGradient, saved.attentionInput, weights.inputNorm, saved.attentionStatistics,
             into: gradient)
     }
 
     /// The gradient of a block's output from that of the residual stream.
     private func leaveBackward(
-        _ gradient: Matrix, _ output: Matrix?, _ norm: Matrix?, _ inverse: Matrix?,
+        _ gradient: Matrix, _ output: Matrix?, _ norm: Norm?, _ statistics: NormStatistics?,
         into narrow: Matrix
     ) throws {
-        guard let output, let norm, let inverse else {
+        guard let output, let norm, let statistics else {
             return try compute.copy(gradient, to: narrow)
         }
         let rows = 0..<gradient.rows
-        try compute.rmsNormBackward(
-            gradient, x: output.rows(rows), weight: norm, inverse: inverse.rows(rows), into: narrow)
+        try compute.normalizeBackward(
+            gradient, x: output.rows(rows), norm, statistics.rows(rows), into: narrow)
     }
 
     /// Adds the gradient of what a block read to that of the residual stream.
     private func enterBackward(
-        _ normGradient: Matrix, _ input: Matrix, _ norm: Matrix?, _ inverse: Matrix,
+        _ normGradient: Matrix, _ input: Matrix, _ norm: Norm?, _ statistics: NormStatistics,
         into gradient: Matrix
     ) throws {
         guard let norm else { return try compute.add(normGradient, to: gradient) }
         let rows = 0..<gradient.rows
-        try compute.rmsNormBackward(
-            normGradient, x: input.rows(rows), weight: norm, inverse: inverse.rows(rows),
-            into: gradient, accumulate: true)
+        try compute.normalizeBackward(
+            normGradient, x: input.rows(rows), norm, statistics.rows(rows), into: gradient,
+            accumulate: true)
     }
 
     /// Leaves the gradient of the second norm's output in `scratch.normGradient`.
@@ -72,10 +72,8 @@ extension TrainingStep {
     ) throws {
         let weights = decoder.weights.layers[layer]
         let updates = adapterState.layers[layer]
-        let inner = decoder.config.intermediateSize
         let gateUp = try saved.gateUp.rows(rows)
-        let gate = try gateUp.columns(0..<inner)
-        let up = try gateUp.columns(inner..<2 * inner)
+        let (gate, up) = try splitGate(gateUp)
         let gated = try scratch.gated.rows(rows)
 
         let downTerms = try updateBackward(updates.down, dy, saved.u[3], rows)

@@ -10,6 +10,13 @@ extension TrainingStep {
         try compute.gather(
             batch.tokens, from: decoder.weights.embedding,
             scale: Float(decoder.config.streamEmbeddingMultiplier), into: residual)
+        if let positions = decoder.weights.positions {
+            let rows = try scratch.normGradient.rows(0..<batch.tokens.count)
+            try compute.gather(
+                batch.positions, from: positions,
+                scale: Float(decoder.config.streamEmbeddingMultiplier), into: rows)
+            try compute.add(rows, to: residual)
+        }
         for layer in 0..<decoder.config.layerCount {
             let slot = saving ? max(0, layer - lowestLayer) : 0
             try forward(layer, batch, residual, saved[slot])
@@ -28,7 +35,7 @@ extension TrainingStep {
         let normed = try saved.attentionNormed.rows(rows)
         try enter(
             residual, weights.inputNorm, keeping: saved.attentionInput.rows(rows),
-            inverse: saved.attentionInverse.rows(rows), into: normed)
+            statistics: saved.attentionStatistics.rows(rows), into: normed)
         let projected = try saved.queryKeyValue.rows(rows)
         try compute.linear(
             normed, weights.queryKeyValue, into: projected, bias: weights.queryKeyValueBias,
@@ -49,13 +56,13 @@ extension TrainingStep {
             bias: weights.attentionOutputBias, accumulate: outputNorms == nil,
             terms: terms(updates.attentionOutput, attended, saved.u[1], rows))
         try leave(
-            outputNorms?.attention, weights.attentionOutputNorm, outputNorms?.attentionInverse,
+            outputNorms?.attention, weights.attentionOutputNorm, outputNorms?.attentionStatistics,
             residual, rows)
 
         let innerNormed = try saved.feedForwardNormed.rows(rows)
         try enter(
             residual, weights.feedForwardNorm, keeping: saved.feedForwardInput.rows(rows),
-            inverse: saved.feedForwardInverse.rows(rows), into: innerNormed)
+            statistics: saved.feedForwardStatistics.rows(rows), into: innerNormed)
         let gated = try scratch.gated.rows(rows)
         let gateUp = try saved.gateUp.rows(rows)
         let gateTerms = try terms(updates.gateUp, innerNormed, saved.u[2], rows)
@@ -67,11 +74,8 @@ extension TrainingStep {
             try compute.linear(
                 innerNormed, weights.gateUp, into: gateUp, bias: weights.gateUpBias,
                 terms: gateTerms)
-            let inner = config.intermediateSize
-            try compute.activate(
-                decoder.activation, gate: gateUp.columns(0..<inner),
-                up: gateUp.columns(inner..<2 * inner),
-                into: gated)
+            let (gate, up) = try splitGate(gateUp)
+            try compute.activate(decoder.activation, gate: gate, up: up, into: gated)
         }
         try compute.linear(
             gated, weights.down, into: outputNorms?.feedForward.rows(rows) ?? residual,
@@ -79,31 +83,31 @@ extension TrainingStep {
             terms: terms(updates.down, gated, saved.u[3], rows))
         try leave(
             outputNorms?.feedForward, weights.feedForwardOutputNorm,
-            outputNorms?.feedForwardInverse, residual, rows)
+            outputNorms?.feedForwardStatistics, residual, rows)
     }
 
     /// What a block reads: the residual stream, normed where the family does that.
     private func enter(
-        _ residual: Matrix, _ norm: Matrix?, keeping input: Matrix, inverse: Matrix,
+        _ residual: Matrix, _ norm: Norm?, keeping input: Matrix, statistics: NormStatistics,
         into normed: Matrix
     ) throws {
         guard let norm else { return try compute.copy(residual, to: normed) }
         try compute.copy(residual, to: input)
-        try compute.rmsNorm(
-            residual, weight: norm, epsilon: Float(decoder.config.streamNormEpsilon), into: normed,
-            inverse: inverse)
+        try compute.normalize(
+            residual, norm, epsilon: decoder.config.streamNormEpsilon, into: normed,
+            statistics: statistics)
     }
 
     /// Adds a block's output to the residual stream, normed, where it was kept for that.
     private func leave(
-        _ output: Matrix?, _ norm: Matrix?, _ inverse: Matrix?, _ residual: Matrix,
+        _ output: Matrix?, _ norm: Norm?, _ statistics: NormStatistics?, _ residual: Matrix,
         _ rows: Range<Int>
     ) throws {
-        guard let output, let norm, let inverse else { return }
+        guard let output, let norm, let statistics else { return }
         let normed = try scratch.normGradient.rows(rows)
-        try compute.rmsNorm(
-            output.rows(rows), weight: norm, epsilon: Float(decoder.config.normEpsilon),
-            into: normed, inverse: inverse.rows(rows))
+        try compute.normalize(
+            output.rows(rows), norm, epsilon: decoder.config.normEpsilon, into: normed,
+            statistics: statistics.rows(rows))
         try compute.add(normed, to: residual)
     }
 
@@ -124,6 +128,13 @@ extension TrainingStep {
             try matrix.columns(0..<query), try matrix.columns(query..<key),
             try matrix.columns(key..<matrix.columns)
         )
+    }
+
+    /// gate and up of the joined product; without a gate all of it goes through the activation.
+    func splitGate(_ matrix: Matrix) throws -> (gate: Matrix, up: Matrix?) {
+        guard decoder.config.gatedFeedForward else { return (matrix, nil) }
+        let inner = decoder.config.intermediateSize
+        return (try matrix.columns(0..<inner), try matrix.columns(inner..<2 * inner))
     }
 
     /// Normalizes queries or keys in place, keeping them as they were and 1 / rms.
@@ -165,13 +176,13 @@ extension TrainingStep {
         let residual = try scratch.residual.rows(0..<batch.tokens.count)
         let labelled = try scratch.labelled.rows(0..<count)
         let hidden = try scratch.hidden.rows(0..<count)
-        let inverse = try scratch.labelledInverse.rows(0..<count)
+        let statistics = try scratch.labelledStatistics.rows(0..<count)
         let losses = try scratch.losses.columns(0..<count)
         let softCap = Float(decoder.config.logitSoftCap ?? 0)
         try compute.gather(batch.rows, from: residual, into: labelled)
-        try compute.rmsNorm(
-            labelled, weight: decoder.weights.finalNorm,
-            epsilon: Float(decoder.config.streamNormEpsilon), into: hidden, inverse: inverse)
+        try compute.normalize(
+            labelled, decoder.weights.finalNorm, epsilon: decoder.config.streamNormEpsilon,
+            into: hidden, statistics: statistics)
         guard let gradientScale else {
             return try compute.headLoss(
                 hidden, head: decoder.weights.head, labels: batch.targets, softCap: softCap,
@@ -181,8 +192,8 @@ extension TrainingStep {
         let sum = try compute.headLoss(
             hidden, head: decoder.weights.head, labels: batch.targets, softCap: softCap,
             losses: losses, dHidden: hiddenGradient, scale: gradientScale)
-        try compute.rmsNormBackward(
-            hiddenGradient, x: labelled, weight: decoder.weights.finalNorm, inverse: inverse,
+        try compute.normalizeBackward(
+            hiddenGradient, x: labelled, decoder.weights.finalNorm, statistics,
             into: hiddenGradient)
         // Rows without a label start with no gradient.
         let gradient = try scratch.residualGradient.rows(0..<batch.tokens.count)

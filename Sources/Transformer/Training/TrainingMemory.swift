@@ -12,17 +12,17 @@ struct SavedLayer {
         let keyInverse: Matrix
     }
 
-    /// Outputs of the two blocks before their norms, `[M, D]` float32, and 1 / rms of each row, `[M, 1]`.
+    /// Outputs of the two blocks before their norms, `[M, D]` float32, and their statistics.
     struct OutputNorms {
         let attention: Matrix
-        let attentionInverse: Matrix
+        let attentionStatistics: NormStatistics
         let feedForward: Matrix
-        let feedForwardInverse: Matrix
+        let feedForwardStatistics: NormStatistics
     }
 
-    /// Input of the first norm, `[M, D]`, and 1 / rms of each row, `[M, 1]`.
+    /// Input of the first norm, `[M, D]`, and its statistics.
     let attentionInput: Matrix
-    let attentionInverse: Matrix
+    let attentionStatistics: NormStatistics
     /// Its output, `[M, D]`.
     let attentionNormed: Matrix
     /// Rotated queries and keys, and values, `[M, Q]`.
@@ -35,11 +35,11 @@ struct SavedLayer {
     let attended: Matrix
     /// `[heads, M]`
     let logSum: Matrix
-    /// Input of the second norm, `[M, D]`, and 1 / rms of each row.
+    /// Input of the second norm, `[M, D]`, and its statistics.
     let feedForwardInput: Matrix
-    let feedForwardInverse: Matrix
+    let feedForwardStatistics: NormStatistics
     let feedForwardNormed: Matrix
-    /// gate | up before the activation, `[M, 2F]`; the backward pass puts their gradients here.
+    /// gate | up before the activation, `[M, 2F]`, without a gate `[M, F]`; the backward pass puts their gradients here.
     let gateUp: Matrix
     /// U of the four matrices with updates, `[M, width]`.
     let u: [Matrix?]
@@ -48,8 +48,12 @@ struct SavedLayer {
         _ config: ModelConfig, rows: Int, _ type: Kernels.ElementType, updateWidths: [Int?]
     ) throws {
         let width = config.hiddenSize
+        let isCentered = config.norm == .layer
+        func statistics() throws -> NormStatistics {
+            try NormStatistics(rows: rows, isCentered: isCentered)
+        }
         attentionInput = try Matrix(rows: rows, columns: width, type)
-        attentionInverse = try Matrix(rows: rows, columns: 1)
+        attentionStatistics = try statistics()
         attentionNormed = try Matrix(rows: rows, columns: width, type)
         queryKeyValue = try Matrix(
             rows: rows, columns: config.queryWidth + 2 * config.keyValueWidth, type)
@@ -66,15 +70,15 @@ struct SavedLayer {
             ? nil
             : OutputNorms(
                 attention: try Matrix(rows: rows, columns: width),
-                attentionInverse: try Matrix(rows: rows, columns: 1),
+                attentionStatistics: try statistics(),
                 feedForward: try Matrix(rows: rows, columns: width),
-                feedForwardInverse: try Matrix(rows: rows, columns: 1))
+                feedForwardStatistics: try statistics())
         attended = try Matrix(rows: rows, columns: config.queryWidth, type)
         logSum = try Matrix(rows: config.headCount, columns: rows)
         feedForwardInput = try Matrix(rows: rows, columns: width, type)
-        feedForwardInverse = try Matrix(rows: rows, columns: 1)
+        feedForwardStatistics = try statistics()
         feedForwardNormed = try Matrix(rows: rows, columns: width, type)
-        gateUp = try Matrix(rows: rows, columns: 2 * config.intermediateSize, type)
+        gateUp = try Matrix(rows: rows, columns: config.outputs(of: .gateUp), type)
         u = try updateWidths.map { try $0.map { try Matrix(rows: rows, columns: $0, type) } }
     }
 }
@@ -99,9 +103,9 @@ struct TrainingScratch {
     let uGradient: Matrix
     /// `[M, D]`: normed hidden states of the rows with labels.
     let hidden: Matrix
-    /// Residual rows with labels, `[M, D]` float32, and 1 / rms of each.
+    /// Residual rows with labels, `[M, D]` float32, and the statistics of the final norm.
     let labelled: Matrix
-    let labelledInverse: Matrix
+    let labelledStatistics: NormStatistics
     /// `[1, M]`
     let losses: Matrix
 
@@ -121,7 +125,7 @@ struct TrainingScratch {
         uGradient = try Matrix(rows: rows, columns: uWidth, type)
         hidden = try Matrix(rows: rows, columns: width, type)
         labelled = try Matrix(rows: rows, columns: width)
-        labelledInverse = try Matrix(rows: rows, columns: 1)
+        labelledStatistics = try NormStatistics(rows: rows, isCentered: config.norm == .layer)
         losses = try Matrix.vector(rows)
     }
 }
@@ -152,7 +156,7 @@ extension TrainingStep {
         let outputNorms = config.normPlacement == .before ? 0 : 8 * rows * (width + 32)
         let perLayer =
             headNorms + outputNorms + rows * element
-            * (4 * width + projected + config.queryWidth + 2 * inner)
+            * (4 * width + projected + config.queryWidth + config.outputs(of: .gateUp))
             + 4 * rows * (config.headCount + 32)
         let scratch =
             rows * element * (2 * width + 2 * inner + projected + config.queryWidth)
