@@ -97,6 +97,10 @@ public final class InferencePass {
         self.compute = compute
         self.maximumRows = maximumRows
         self.maximumLogitRows = maximumLogitRows
+        // There is no row of the table for what lies beyond it.
+        let maximumPositions =
+            config.learnedPositions
+            ? min(maximumPositions, config.maximumPositions) : maximumPositions
         self.maximumPositions = maximumPositions
         pages = PageAllocator(pageCount: pageCount)
         cache = try KVCache(

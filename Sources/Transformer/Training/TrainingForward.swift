@@ -13,7 +13,7 @@ extension TrainingStep {
         if let positions = decoder.weights.positions {
             let rows = try scratch.normGradient.rows(0..<batch.tokens.count)
             try compute.gather(
-                batch.positions, from: positions,
+                batch.spans.positions, from: positions,
                 scale: Float(decoder.config.streamEmbeddingMultiplier), into: rows)
             try compute.add(rows, to: residual)
         }
