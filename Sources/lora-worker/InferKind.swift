@@ -70,10 +70,10 @@ final class InferKind: @unchecked Sendable {
             reason == .preempted ? task.giveWay() : task.endCancelled()
             return
         }
-        let known = shelf.loadedDigests.count
+        let known = shelf.loadCount
         let model = try shelf.model(of: task.envelope)
-        let adapter = try adapter(task.envelope, model)
-        if shelf.loadedDigests.count != known { onLoad() }
+        let (adapter, loadSeconds) = try adapter(task.envelope, model)
+        if loadSeconds != nil || shelf.loadCount != known { onLoad() }
         guard let line = task.request else {
             throw TaskFailure.user(.badLine, "the line is not JSON")
         }
@@ -96,12 +96,13 @@ final class InferKind: @unchecked Sendable {
         request.choiceCount = body.choiceCount
         request.logprobs = body.logprobs
         request.scoresPrompt = body.echo && body.logprobs != nil
-        submit(request, body: body, prompt: prompt, task, model, tokenizer)
+        submit(
+            request, body: body, prompt: prompt, task, model, tokenizer, loadSeconds: loadSeconds)
     }
 
     private func submit(
         _ request: GenerationRequest, body: InferenceBody, prompt: Prompt, _ task: WorkerTask,
-        _ model: LoadedModel, _ tokenizer: Tokenizer
+        _ model: LoadedModel, _ tokenizer: Tokenizer, loadSeconds: Double?
     ) {
         let response = ResponseBody(
             id: task.envelope.task.text, model: Self.pinnedName(task.envelope),
@@ -115,7 +116,7 @@ final class InferKind: @unchecked Sendable {
                     task.advance()
                     task.chunk(text, tokenIndex: tokenIndex, choice: choice)
                 case .finished(let result):
-                    let usage = Self.usage(result)
+                    let usage = Self.usage(result, loadSeconds: loadSeconds)
                     let json = response.json(
                         result, for: body, promptText: prompt.text, tokenizer: tokenizer)
                     switch task.stopReason {
@@ -136,20 +137,28 @@ final class InferKind: @unchecked Sendable {
         }
     }
 
-    /// The answer's counts and, since it may differ between runs, only here: how much of the prompt was in memory.
-    private static func usage(_ result: GenerationResult) -> [String: Double] {
-        let counts = (ResponseBody.usage(result).object?.entries ?? []).compactMap { entry in
-            entry.value.double.map { (entry.key, $0) }
+    /// The answer's counts and, since these may differ between runs, only here: how much of the prompt was in memory,
+    /// and whether the adapter had to be loaded for this line.
+    private static func usage(
+        _ result: GenerationResult, loadSeconds: Double?
+    ) -> [String: Double] {
+        var usage: [String: Double] = [:]
+        for entry in ResponseBody.usage(result).object?.entries ?? [] {
+            usage[entry.key] = entry.value.double
         }
-        return Dictionary(
-            uniqueKeysWithValues: counts + [
-                ("cached_tokens", Double(result.cachedTokens))
-            ])
+        usage["cached_tokens"] = Double(result.cachedTokens)
+        if let loadSeconds {
+            usage["adapter_loads"] = 1
+            usage["adapter_load_seconds"] = loadSeconds
+        }
+        return usage
     }
 
-    private func adapter(_ envelope: TaskEnvelope, _ model: LoadedModel) throws -> ServedAdapter? {
+    private func adapter(
+        _ envelope: TaskEnvelope, _ model: LoadedModel
+    ) throws -> (ServedAdapter?, loadSeconds: Double?) {
         guard let artifact = envelope.artifacts.first(where: { $0.type == .adapter }) else {
-            return nil
+            return (nil, nil)
         }
         guard let digest = ContentDigest(text: artifact.digest.text) else {
             throw TaskFailure(

@@ -13,11 +13,15 @@ final class ModelShelf: @unchecked Sendable {
     private let lock = NSLock()
     /// Least recently used first.
     private var models: [LoadedModel] = []
+    private var loads = 0
 
     init(pool: ThreadPool, memory: WorkerMemory) {
         self.pool = pool
         self.memory = memory
     }
+
+    /// Models loaded so far.
+    var loadCount: Int { lock.withLock { loads } }
 
     /// The base model that a task names.
     func model(of envelope: TaskEnvelope) throws -> LoadedModel {
@@ -37,6 +41,7 @@ final class ModelShelf: @unchecked Sendable {
             let loaded = try LoadedModel(
                 folder: artifact.path, digest: digest, pool: pool, memory: memory)
             models.append(loaded)
+            loads += 1
             if models.count > Self.maximumModels,
                 let index = models.dropLast().firstIndex(where: \.isIdle)
             {
@@ -46,10 +51,10 @@ final class ModelShelf: @unchecked Sendable {
         }
     }
 
-    /// Digests of what is in memory, for the broker's choice of worker.
+    /// Digests of what is in memory, for the broker's choice of worker: models first, the last used first.
     var loadedDigests: [BlobDigest] {
-        let models = lock.withLock { self.models }
-        return models.flatMap { [$0.digest] + $0.loadedAdapters }.compactMap {
+        let models = lock.withLock { Array(self.models.reversed()) }
+        return (models.map(\.digest) + models.flatMap(\.loadedAdapters)).compactMap {
             BlobDigest(text: $0.text)
         }
     }
