@@ -191,6 +191,7 @@ final class Supervisor {
         slot.cpus = share.cpus[instance] ?? usableCPUs
         do {
             let pid = try spawn(instance, slot, logPath)
+            Failpoint.workerSpawned.reach()
             guard let ticks = HostResources.startTicks(pid: Int(pid)) else {
                 throw SystemError(operation: "read the start time of", path: instance, code: ESRCH)
             }

@@ -190,6 +190,13 @@ extension Core {
         if tenants[submission.tenant] == nil, tenants.count >= limits.tenants {
             throw limitError("tenants with unfinished jobs", limits.tenants, hint: waiting)
         }
+        // Checked before the work and not after it: a finished fine-tune is never thrown away.
+        let made = submission.produces.count
+        if made > 0, artifactCount + promisedArtifacts + made > limits.artifacts {
+            throw limitError(
+                "models and adapters, with those that unfinished jobs will make", limits.artifacts,
+                hint: "remove some: loraq adapters remove")
+        }
     }
 
     private func checkArtifactWords(_ submission: Submission) throws(BrokerError) {
@@ -248,6 +255,7 @@ extension Core {
     func adopt(_ job: LiveJob) {
         unfinishedJobs += 1
         specBytes += job.submission.spec.count
+        promisedArtifacts += job.submission.produces.count
         openCounts[job.status.state, default: 0] += 1
         let name = job.submission.tenant
         let tenant = tenants[name] ?? Tenant(name: name)

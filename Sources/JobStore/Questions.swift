@@ -276,10 +276,37 @@ extension DurableJobStore {
                 sql: """
                     SELECT digest FROM blobs WHERE stored_at < ?
                     AND NOT EXISTS (SELECT 1 FROM job_inputs WHERE blob = digest)
-                    AND NOT EXISTS (SELECT 1 FROM jobs WHERE lines_blob = digest AND finished_at IS NULL)
                     LIMIT ?
                     """, arguments: [wall, limit]
             ).compactMap { Digest(text: $0) }
+        }
+    }
+
+    /// Those of `digests` that no job refers to and that were not stored at `wall` or later, known to the store or not.
+    public func stillUnneeded(
+        _ digests: some Collection<Digest> & Sendable, storedBefore wall: Int64,
+        completion: @escaping Completion<[Digest]>
+    ) {
+        read(completion) { database in
+            let needed = try database.cachedStatement(
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1 AND stored_at >= ?2)
+                    OR EXISTS (SELECT 1 FROM job_inputs WHERE blob = ?1)
+                    """)
+            return try digests.filter {
+                try Bool.fetchOne(needed, arguments: [$0.text, wall]) == false
+            }
+        }
+    }
+
+    /// Those of `ids` that are no job's (any more).
+    public func unknownJobs(
+        among ids: [JobID], completion: @escaping Completion<[JobID]>
+    ) {
+        read(completion) { database in
+            let known = try database.cachedStatement(
+                sql: "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ?)")
+            return try ids.filter { try Bool.fetchOne(known, arguments: [$0.text]) == false }
         }
     }
 

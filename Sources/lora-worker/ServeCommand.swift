@@ -24,6 +24,7 @@ struct ServeCommand: ParsableCommand {
         // Threads inherit what their maker blocks and may run on, so both come before any is made.
         StopSignals.block()
         let environment = ProcessInfo.processInfo.environment
+        try Failpoint.arm(environment[Failpoint.variable])
         let kinds = ["infer", "finetune", "prepare", "adapter", "check"].compactMap(
             WireName.init(text:))
         guard let sequence = WireName(text: "sequence"), let job = WireName(text: "job") else {

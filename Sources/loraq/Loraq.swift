@@ -23,7 +23,9 @@ struct Loraq: ParsableCommand {
         groupedSubcommands: [
             CommandGroup(
                 name: "Broker",
-                subcommands: [Up.self, Down.self, Ping.self, Doctor.self, Workers.self]),
+                subcommands: [
+                    Up.self, Down.self, Ping.self, Doctor.self, Workers.self, Backup.self,
+                ]),
             CommandGroup(name: "Models and adapters", subcommands: [Models.self, Adapters.self]),
             CommandGroup(
                 name: "Submitting",

@@ -34,8 +34,8 @@ struct Loraqd: ParsableCommand {
 
             ENVIRONMENT
               LORAQ_HOME       home folder, unless --home is given
-              LORAQ_*, OPENBLAS_CORETYPE, OPENBLAS_L2_SIZE, PATH, HOME, LANG,
-              LC_ALL, TZ, TMPDIR
+              PATH, HOME, LANG, LC_ALL, TZ, TMPDIR, OPENBLAS_CORETYPE,
+              OPENBLAS_L2_SIZE, LORAQ_ISA, LORAQ_BROKER_GRACE_MS
                                passed on to workers; nothing else is
 
             EXIT STATUS
@@ -108,6 +108,7 @@ struct Loraqd: ParsableCommand {
 
     func run() throws {
         let log = PlainLogHandler.logger(level: Logger.Level(rawValue: logLevel) ?? .info)
+        try Failpoint.arm(ProcessInfo.processInfo.environment[Failpoint.variable])
         let signals = ProcessSettings.apply(log)
         let server: BrokerServer
         do {

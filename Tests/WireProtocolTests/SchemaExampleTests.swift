@@ -55,6 +55,7 @@ private let checks: [ExampleCheck] = [
     header("retry.request", RetryRequest.self), header("retry.reply", RetryReply.self),
     header("explain.request", ExplainRequest.self), header("explain.reply", ExplainReply.self),
     header("verify.request", VerifyRequest.self), header("verify.reply", VerifyReply.self),
+    header("backup.request", BackupRequest.self), header("backup.reply", BackupReply.self),
     header("fetch.request", FetchRequest.self), header("fetch.reply", FetchReply.self),
     header("events.request", EventsRequest.self), header("events.reply", EventsReply.self),
     header("artifacts.request", ArtifactsRequest.self),
