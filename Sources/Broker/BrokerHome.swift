@@ -14,6 +14,7 @@ struct BrokerHome: Sendable {
     var runs: String { "\(root)/runs" }
     var logs: String { "\(root)/logs" }
     var workers: String { "\(root)/workers" }
+    var keys: String { "\(root)/keys" }
     /// Sockets, the lock file and what is known of running workers.
     var run: String { "\(root)/run" }
     var lock: String { "\(run)/lock" }

@@ -92,6 +92,9 @@ public final class BrokerServer: Sendable {
                 configuration: configuration, home: home, store: store, inbox: inbox, log: log)
             try loop.begin()
             return loop
+        } catch let error as BrokerStartError {
+            store.close()
+            throw error
         } catch let error as StoreError {
             store.close()
             throw BrokerStartError(.cannotOpenStore, "\(home.database): \(error)")

@@ -13,6 +13,11 @@ struct Up: SessionCommand {
         help: ArgumentHelp(
             "Look for worker plugins in this folder too (repeatable).", valueName: "folder"))
     var workers: [String] = []
+    @Option(
+        help: ArgumentHelp(
+            "Take clients from other machines here too, of those that `loraq keys` has let in.",
+            valueName: "address:port"))
+    var listen: String?
     @Option(help: ArgumentHelp("Wait so long for its first answer.", valueName: "seconds"))
     var timeout = 30.0
     @OptionGroup var common: CommonOptions
@@ -24,6 +29,11 @@ struct Up: SessionCommand {
     }
 
     func run(_ session: Session) throws {
+        if let remote = session.home.remote {
+            throw ToolError.usage(
+                "\(session.home.path) speaks to the broker at \(remote.control) (its \(RemoteBroker.fileName) says so); start it there"
+            )
+        }
         if EndpointProbe.look(at: session.home.controlEndpoint) == .listening {
             let reply = try session.call(.ping)
             return try report(reply.header, session, alreadyRuns: true)
@@ -49,7 +59,9 @@ struct Up: SessionCommand {
             try LocalLog.rotate(home.brokerLog)
             logEnd = UInt64((try? FilePath.size(of: home.brokerLog)) ?? 0)
             child = try DetachedProcess.start(
-                program, ["--home", home.path] + folders.flatMap { ["--workers", $0] },
+                program,
+                ["--home", home.path] + folders.flatMap { ["--workers", $0] }
+                    + (listen.map { ["--listen", $0] } ?? []),
                 logPath: home.brokerLog)
         } catch {
             throw ToolError(.failure, error.description, hint: "is \(home.path) yours to write?")
