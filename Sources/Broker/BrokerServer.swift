@@ -127,6 +127,7 @@ extension EventLoop {
     /// Makes the core from the store and takes over the workers.
     func begin() throws {
         readClocks()
+        try pipeline.restoreKept()
         reloadCore()
         guard core != nil else {
             throw StoreError(.readFailed, "the queue cannot be read from the store")
