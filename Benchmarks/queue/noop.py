@@ -23,7 +23,8 @@ def main() -> None:
     def send(verb: str, header: dict, *bodies: bytes, socket: zmq.Socket = dispatch) -> None:
         socket.send_multipart([b"LQP/1", verb.encode(), json.dumps(header, separators=(",", ":")).encode(), *bodies])
 
-    hello = {"instance": os.environ["LORAQ_INSTANCE"], "plugin": os.environ["LORAQ_PLUGIN"], "plugin_version": "1", "pid": os.getpid()}
+    hello = {"instance": os.environ["LORAQ_INSTANCE"], "plugin": os.environ["LORAQ_PLUGIN"], "plugin_version": "1"}
+    hello["pid"] = os.getpid()
     send("HELLO", hello | {"kinds": ["noop", "idle"], "numerics": "none", "holding": []})
     session, beat, taken, sequence = "", 1.0, 0, 0
     next_beat = time.monotonic() + beat

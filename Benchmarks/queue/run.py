@@ -172,7 +172,8 @@ class Table:
 
     def text(self, command: str) -> str:
         head = f"## {datetime.date.today()}: the queue, {machine()}\n\n`{command}`\n\n"
-        return head + "| work | figure | beside it |\n| --- | --- | --- |\n" + "".join(f"| {' | '.join(row)} |\n" for row in self.rows)
+        head += "| work | figure | beside it |\n| --- | --- | --- |\n"
+        return head + "".join(f"| {' | '.join(row)} |\n" for row in self.rows)
 
 
 def measure_speed(table: Table, client: Client, broker: Loraqd, folder: pathlib.Path, scale: float) -> dict[str, float]:
