@@ -69,7 +69,8 @@ worker.run()
 
 @pytest.fixture
 def broker(tmp_path):
-    kinds = [{"name": name, "class": "slot"} for name in ("count", "prepare")]
+    # Nobody has room for `never`: what is of that kind waits until it is cancelled.
+    kinds = [{"name": name, "class": "slot"} for name in ("count", "prepare")] + [{"name": "never", "class": "none"}]
     folder = harness.plugin_folder(tmp_path / "plugins", "maker", PLUGIN, {"kinds": kinds, "instances": 1})
     broker = harness.Broker([folder])
     yield broker
@@ -111,7 +112,7 @@ def test_loraqd_is_killed_at_every_place_while_jobs_run(broker, name, visit):
         digest = client.upload(content)
         model = client.submit("prepare", {"name": "tiny", "path": str(broker.home)})
         batches = [(client.batch(lines(prefix), kind="count"), prefix) for prefix in ("a", "b")]
-        doomed = client.batch(lines("c"), kind="count", after=[{"job": model, "on": "success"}])
+        doomed = client.batch(lines("c"), kind="never", after=[{"job": model, "on": "success"}])
         client.cancel(doomed)
         assert client.wait(model, DEADLINE_S)["state"] == "succeeded"
         for job, prefix in batches:
