@@ -121,7 +121,7 @@ let package = Package(
         ].map {
             .testTarget(
                 name: "\($0)Tests", dependencies: [.byName(name: $0)],
-                exclude: ["Tokenization", "ChatTemplate", "Transformer"].contains($0)
+                exclude: ["Tokenization", "ChatTemplate", "ModelFiles", "Transformer"].contains($0)
                     ? ["Fixtures"] : [])
         } + [
             .testTarget(

@@ -47,7 +47,7 @@ enum GemmaConfigReader {
         let bias = try fields.optionalFlag("attention_bias") ?? false
         config.queryKeyValueBias = bias
         config.attentionOutputBias = bias
-        try fields.expect("attention_dropout", 0)
+        try fields.dropout(["attention_dropout"])
         try fields.expect("use_bidirectional_attention", false)
         // transformers reads `hidden_activation` alone.
         fields.ignore(["cache_implementation", "hidden_act"])

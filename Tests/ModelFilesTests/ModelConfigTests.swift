@@ -73,7 +73,7 @@ import Testing
             ("hidden_act", "relu", "relu"),
             ("model_type", "mamba", "supported are: llama"),
             ("quantization_config", ["bits": 4] as JSONValue, "quantization_config"),
-            ("attention_dropout", 0.1, "attention_dropout"),
+            ("attention_dropout", 1.5, "attention_dropout"),
             ("my_new_gate", true, "my_new_gate"),
             ("num_key_value_heads", 3, "does not divide"),
             ("hidden_size", -1, "hidden_size"),

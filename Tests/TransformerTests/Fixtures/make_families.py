@@ -4,8 +4,8 @@
     pip install torch transformers peft safetensors
     python make_families.py OUT [NAME...]
 
-Float32 on one thread, from weights rounded to bf16; the form is that of `lora-worker verify`. `families/rope-*` beside
-this file are made by it; the other names are harder than what is kept here and are made when they are needed.
+Float32 on one thread, from weights rounded to bf16; the form is that of `lora-worker verify`. `families/rope-*` and
+`families/phi3-longrope` beside this file are made by it; other settings can be added to `CASES` when they are needed.
 """
 import json, os, shutil, sys
 import torch
@@ -16,8 +16,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 SMALL = dict(vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.15, bos_token_id=1, eos_token_id=2,
              pad_token_id=0)
-ODD = dict(SMALL, vocab_size=101, hidden_size=60, intermediate_size=92, num_hidden_layers=3, num_attention_heads=5,
-           num_key_value_heads=1, max_position_embeddings=512)
 SHORT = dict(short_factor=[1.0, 1.1, 1.3, 1.5], long_factor=[1.0, 2.5, 6.0, 20.0])
 # name: (model_type, config, tokens)
 CASES = {
@@ -26,12 +24,26 @@ CASES = {
     # The second half of every row, and of what is generated after the first, is longer than the original length.
     "rope-longrope": ("llama", dict(SMALL, tie_word_embeddings=False, rope_parameters=dict(
         rope_type="longrope", rope_theta=1000.0, original_max_position_embeddings=16, **SHORT)), 24),
+    # Phi-4-mini's parts together: joined matrices, three quarters rotated, long factors, a window, a tied head.
+    "phi3-longrope": ("phi3", dict(
+        SMALL, tie_word_embeddings=True, sliding_window=7, partial_rotary_factor=0.75, rope_theta=1000.0,
+        original_max_position_embeddings=16, rope_scaling=dict(
+            type="longrope", short_factor=[1.0, 1.2, 1.5], long_factor=[1.0, 3.0, 12.0])), 24),
 }
 
 
 def targets(kind):
     if kind == "phi3": return ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
     return ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def variants(kind):
+    adapter = lambda **k: LoraConfig(
+        task_type="CAUSAL_LM", **{**dict(r=4, lora_alpha=8, target_modules=targets(kind)), **k})
+    result = {"plain": adapter(), "rslora": adapter(use_rslora=True, r=3),
+              "attention": adapter(r=2, target_modules=targets(kind)[:1])}
+    if kind == "phi3": result["dora"] = adapter(use_dora=True)
+    return result
 
 
 def make(out, name, kind, fields, length):
@@ -66,16 +78,11 @@ def make(out, name, kind, fields, length):
             expected["greedy." + variant] = x[:, length // 2:].contiguous()
 
     record(fresh(), "base", "logits")
-    adapter = lambda **k: LoraConfig(
-        task_type="CAUSAL_LM", **{**dict(r=4, lora_alpha=8, target_modules=targets(kind)), **k})
-    variants = {"plain": adapter(), "rslora": adapter(use_rslora=True, r=3),
-                "attention": adapter(r=2, target_modules=targets(kind)[:1])}
-    if kind == "phi3": variants["dora"] = adapter(use_dora=True)
-    for variant, setting in variants.items():
+    for variant, setting in variants(kind).items():
         torch.manual_seed(13)
         adapted = get_peft_model(fresh(), setting)
         for n, p in adapted.named_parameters():
-            if p.requires_grad and "lora_B" in n: torch.nn.init.normal_(p, std=0.08)
+            if p.requires_grad and ("lora_B" in n or "lora_embedding_A" in n): torch.nn.init.normal_(p, std=0.08)
             if p.requires_grad and "magnitude" in n: p.data.mul_(1 + torch.randn_like(p) * 0.1)
         adapted.eval().save_pretrained(f"{folder}/adapter/{variant}")
         record(adapted, variant, "logits." + variant)
