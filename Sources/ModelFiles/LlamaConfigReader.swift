@@ -60,7 +60,7 @@ enum LlamaConfigReader {
         if family == .phi3 { try phi(&fields, &config) }
         if family == .granite { try multipliers(&fields, &config) }
         try fields.dropout(["attention_dropout"])
-        if family == .llama {
+        if family == .llama || family == .smollm3 {
             try fields.dropout(["residual_dropout"])
             try fields.expect("rope_interleaved", false)
         }

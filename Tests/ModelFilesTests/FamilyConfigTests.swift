@@ -81,6 +81,18 @@ import Testing
         }
     }
 
+    @Test func gemmasOlderFieldsMayStandBesideTheNewerOnes() throws {
+        for var object in Self.configs
+        where object["model_type"] == "gemma3_text" && object["rope_parameters"] != nil {
+            let config = try read(object)
+            object["rope_theta"] = 1_000_000.0
+            object["rope_local_base_freq"] = 10_000.0
+            #expect(try read(object) == config)
+            object["rope_local_base_freq"] = 20_000.0
+            #expect(modelFileError { try read(object) }?.item == "rope_theta")
+        }
+    }
+
     /// Dropout inside the base is told, since PEFT would apply it in training; inference has none.
     @Test func dropoutIsReadAndTold() throws {
         for var object in Self.configs where object["transformers_version"] == "5.24.0" {
