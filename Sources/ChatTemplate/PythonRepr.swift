@@ -13,7 +13,7 @@ enum PythonRepr {
     private static func repr(_ value: Value, depth: Int) -> String {
         // Values are finite trees made by JSON or literals; deeper ones are cut.
         guard depth < 200 else { return "..." }
-        func list(_ items: [Value]) -> String {
+        func list(_ items: some Collection<Value>) -> String {
             items.map { repr($0, depth: depth + 1) }.joined(separator: ", ")
         }
         switch value {

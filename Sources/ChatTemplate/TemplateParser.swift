@@ -190,7 +190,7 @@ struct TemplateParser {
         case "call": return make(try callBlock())
         case "filter":
             let filter = try filters(
-                of: Expression(kind: .blockText, offset: token.offset), startsInline: true)
+                of: try Expression(kind: .blockText, offset: token.offset), startsInline: true)
             return make(.filterBlock(filter, try scopedBody(until: "endfilter")))
         case "with": return make(try with())
         case "block":
@@ -276,7 +276,7 @@ struct TemplateParser {
         if skipSymbol("=") { return .set(target, try tuple()) }
         var filter: Expression?
         if isSymbol("|") {
-            filter = try filters(of: Expression(kind: .blockText, offset: current.offset))
+            filter = try filters(of: try Expression(kind: .blockText, offset: current.offset))
         }
         return .setBlock(target, filter: filter, body: try scopedBody(until: "endset"))
     }

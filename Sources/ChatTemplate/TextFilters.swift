@@ -7,27 +7,26 @@ enum TextFilters {
         let isSafe: Bool
         if case .string(let text) = value { isSafe = text.isSafe } else { isSafe = false }
         var bytes: [UInt8] { PythonRepr.string(value) }
-        func result(_ bytes: [UInt8]) throws -> Value {
-            try interpreter.account(bytes.count)
-            return .string(Text(bytes, isSafe: isSafe))
+        func result(_ bytes: [UInt8]) -> Value {
+            .string(Text(bytes, isSafe: isSafe))
         }
         func noArguments() throws { _ = try arguments.bind("do_\(name)", []) }
         switch name {
         case "upper":
             try noArguments()
-            return try result(PythonText.uppercased(bytes))
+            return result(PythonText.uppercased(bytes))
         case "lower":
             try noArguments()
-            return try result(PythonText.lowercased(bytes))
+            return result(PythonText.lowercased(bytes))
         case "capitalize":
             try noArguments()
-            return try result(PythonText.capitalized(bytes))
+            return result(PythonText.capitalized(bytes))
         case "title":
             try noArguments()
-            return try result(title(bytes))
+            return result(title(bytes))
         case "trim":
             let chars = try arguments.bind("do_trim", ["chars"])[0]
-            return try result(Array(try Methods.stripped(bytes, chars, left: true, right: true)))
+            return result(Array(try Methods.stripped(bytes, chars, left: true, right: true)))
         case "string":
             try noArguments()
             return isSafe ? value : .text(bytes)
@@ -35,15 +34,15 @@ enum TextFilters {
             let values = try arguments.bind("do_replace", ["old", "new", "count"], required: 2)
             let limit = values[2]?.index ?? -1
             return .text(
-                PythonText.replacing(
+                try interpreter.replacing(
                     bytes, PythonRepr.string(values[0] ?? .none),
                     by: PythonRepr.string(values[1] ?? .none), limit: limit < 0 ? .max : limit))
         case "center":
             let width = try arguments.bind("do_center", ["width"])[0]?.index ?? 80
-            return try result(try Methods.centered(bytes, width, [0x20], interpreter))
+            return result(try Methods.centered(bytes, width, [0x20], interpreter))
         case "indent": return try indent(value, arguments, interpreter)
         case "truncate": return try truncate(bytes, arguments)
-        case "wordwrap": return try wordwrap(bytes, arguments)
+        case "wordwrap": return try wordwrap(bytes, arguments, interpreter)
         case "wordcount":
             try noArguments()
             return .int(wordCount(bytes))
@@ -55,10 +54,10 @@ enum TextFilters {
             }
             let given: Value =
                 arguments.keyword.isEmpty
-                ? .tuple(arguments.positional)
+                ? .tuple(ValueItems(arguments.positional))
                 : .dictionary(
                     PythonDict(arguments.keyword.map { (key: Text($0.name), value: $0.value) }))
-            return .string(try PythonFormat.percent(Text(bytes), given))
+            return .string(try interpreter.percent(Text(bytes), given))
         case "e", "escape":
             try noArguments()
             return .string(HTMLText.escape(value))
@@ -123,7 +122,7 @@ enum TextFilters {
             indention = [UInt8](repeating: 0x20, count: max(width, 0))
         }
         let lines = PythonText.lines(text.bytes + [0x0A])
-        try interpreter.account(lines.count * indention.count + text.bytes.count)
+        try interpreter.meter.room(lines.count, times: indention.count)
         var result: [UInt8] = values[1]?.isTrue ?? false ? indention : []
         for (index, line) in lines.enumerated() {
             if index > 0 {
@@ -155,7 +154,9 @@ enum TextFilters {
     }
 
     /// Greedy lines of whole words; longer words are broken.
-    private static func wordwrap(_ bytes: [UInt8], _ arguments: Arguments) throws -> Value {
+    private static func wordwrap(
+        _ bytes: [UInt8], _ arguments: Arguments, _ interpreter: Interpreter
+    ) throws -> Value {
         let values = try arguments.bind(
             "do_wordwrap", ["width", "break_long_words", "wrapstring", "break_on_hyphens"])
         let width = values[0]?.index ?? 79
@@ -182,6 +183,7 @@ enum TextFilters {
             }
             lines.append(Text(scalars: line).bytes)
         }
+        try interpreter.meter.room(lines.count, times: wrap.count)
         return .text(Array(lines.joined(separator: wrap)))
     }
 
@@ -217,7 +219,7 @@ enum TextFilters {
         switch value {
         case .dictionary(let dictionary):
             pairs = dictionary.entries.map { .tuple([$0.key, $0.value]) }
-        case .list(let items), .tuple(let items): pairs = items
+        case .list(let items), .tuple(let items): pairs = items.array
         default: return quote(PythonRepr.string(value), forQuery: false)
         }
         var parts: [[UInt8]] = []
