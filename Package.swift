@@ -87,8 +87,8 @@ let package = Package(
         .target(
             name: "Generation",
             dependencies: [
-                "Transformer", "LoRA", "Kernels", "Tokenization", "ModelFiles", "JSONModel",
-                "LinuxSystem",
+                "Transformer", "LoRA", "Kernels", "Tokenization", "ChatTemplate", "ModelFiles",
+                "JSONModel", "LinuxSystem",
                 collections,
             ]),
         .target(

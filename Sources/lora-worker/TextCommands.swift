@@ -52,28 +52,22 @@ struct RenderSubcommand: ParsableCommand {
         abstract: "Renders conversations with a chat template.",
         discussion: """
             Reads one JSON object per line: {"messages", "tools", "add_generation_prompt", "special_tokens", "now", …}, or \
-            {"template", "context"} for a template of its own. Answers {"text", "generation"?} or {"error": {"type", "message"}}.
+            {"template", "context"} for a template of its own. Without "special_tokens" those of the folder or the GGUF file \
+            are taken. Answers {"text", "generation"?} or {"error": {"type", "message"}}.
             """)
 
-    @Option(help: "A template file, or a model folder.")
+    @Option(help: "A template file, a model folder, or a GGUF file with a template in it.")
     var template: String?
 
     @Flag(help: "One JSON question per line in, one answer per line out (always so).")
     var jsonl = false
 
     func run() throws {
-        let source: String? = try template.flatMap { path in
-            guard FilePath.isDirectory(path) else {
-                return String(decoding: try FilePath.read(path, limit: 16 << 20), as: UTF8.self)
-            }
-            let settingsPath = path + "/" + PreparedFileName.tokenizerConfig
-            let settings =
-                FilePath.exists(settingsPath)
-                ? try JSONValue.parse(FilePath.read(settingsPath, limit: 16 << 20)) : nil
-            return try ChatTemplateFile.read(folder: path, tokenizerConfig: settings)
-        }
-        let parsed = try source.map { try ConversationTemplate(source: $0) }
-        LineAnswers.run(RenderCommand(template: parsed).answer)
+        let source = try template.map { try TemplateSource(path: $0) }
+        LineAnswers.run(
+            RenderCommand(
+                template: source?.template, specialTokens: source?.specialTokens ?? []
+            ).answer)
     }
 }
 

@@ -123,7 +123,8 @@ struct VerificationReference {
         return ExampleBuilder(
             tokenizer: tokenizer,
             renderer: TemplateRenderer(
-                template: try ConversationTemplate(source: source), specialTokens: special),
+                template: try ConversationTemplate(source: source), specialTokens: special,
+                now: .now()),
             options: ExampleOptions(
                 maximumLength: config.maximumPositions,
                 endTokens: Set(config.specialTokens.end.map { Int32(clamping: $0) }),

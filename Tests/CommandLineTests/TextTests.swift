@@ -311,11 +311,15 @@ import Testing
     @Test func theReport() {
         let text = DataReport.text(
             [
-                "rows": 10, "trained_rows": 9, "tokens": 400, "label_tokens": 100,
-                "lengths": ["min": 12, "p50": 40, "p95": 80, "max": 90], "truncated": 0,
+                "rows": 10, "usable": 9, "forms": ["messages": 8, "text": 1], "turns": 20,
+                "trained_answers": 9, "untrained_answers": 1, "tokens": 400, "labels": 100,
+                "lengths": [
+                    "min": 12, "median": 40, "p95": 80, "max": 90,
+                    "histogram": [["upto": 16, "rows": 2], ["upto": 128, "rows": 7]],
+                ], "truncated": 0,
                 "duplicates": 1,
                 "refused": [["line": 4, "code": "BAD_LINE", "message": "role `bot` is unknown"]],
-                "rendered": [
+                "shown": [
                     [
                         "line": 1,
                         "spans": [
@@ -331,10 +335,15 @@ import Testing
                 rows        10
                 trained     9
                 refused     1
+                forms       8 messages, 1 text
+                turns       20 messages: 9 answers trained, 1 not
                 tokens      400, 100 of them trained (25%)
                 lengths     shortest 12, half below 40, 95% below 80, longest 90
-                truncated   0
                 duplicates  1
+
+                TOKENS  ROWS
+                  ≤ 16     2  ###########
+                 ≤ 128     7  ########################################
 
                 refused rows
                   line 4  BAD_LINE: role `bot` is unknown
@@ -346,7 +355,38 @@ import Testing
                 """)
     }
 
-    @Test func theWiresOwnNamesAreRead() {
+    @Test func tokensOneByOne() {
+        let text = DataReport.text(
+            [
+                "rows": 1, "usable": 1, "tokens": 3, "labels": 1, "duplicates": 0, "refused": [],
+                "shown": [
+                    [
+                        "line": 7,
+                        "spans": [
+                            [
+                                "text": "Q ", "tokens": 1, "trained": false,
+                                "pieces": [["id": 5, "text": "Q "]],
+                            ],
+                            [
+                                "text": "a\n", "tokens": 2, "trained": true,
+                                "pieces": [["id": 60000, "text": "a"], ["id": 1, "text": "\n"]],
+                            ],
+                        ],
+                    ]
+                ],
+            ], file: "t", byToken: true, style: .plain)
+        #expect(
+            text.hasSuffix(
+                """
+                line 7
+                     0         5  "Q "
+                     1 +   60000  "a"
+                     2 +       1  "\\n"
+
+                """))
+    }
+
+    @Test func refusedRowsBeyondTheListAreCounted() {
         let text = DataReport.text(
             [
                 "rows": 200, "usable": 50, "tokens": 4, "labels": 1, "truncated": 0,

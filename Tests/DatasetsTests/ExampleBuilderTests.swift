@@ -143,8 +143,7 @@ import Testing
         #expect(outcome.text(0) == "hello<|im_end|>")
         #expect(outcome.dataset.examples[0].labelCount == 5)
         let begun = try read(
-            #"{"text":"<s>hello<|im_end|>"}"#, tokenizer: ByteTokenizer(addsBeginning: true)
-        ) { $0.beginningOfText = 258 }
+            #"{"text":"<s>hello<|im_end|>"}"#, tokenizer: ByteTokenizer(addsBeginning: true))
         // One beginning, one end.
         #expect(begun.text(0) == "<s>hello<|im_end|>")
         let endless = try read(#"{"text":"hello"}"#) { $0.endOfText = nil }

@@ -24,7 +24,12 @@ import Testing
         #expect(report.refused.allSatisfy { $0.code == .badLine })
         #expect(outcome.dataset.examples.map(\.line) == [1, 7, 8])
         #expect(report.duplicates == 1)
-        #expect(report.lengths == .init(minimum: 2, median: 2, percentile95: 2, maximum: 2))
+        #expect(
+            report.lengths
+                == .init(
+                    minimum: 2, median: 2, percentile95: 2, maximum: 2,
+                    histogram: [.init(upTo: 8, rows: 3)]))
+        #expect(report.forms == ["text": 3])
         #expect(report.warnings == [#"key "source" is not used (1 rows, first line 8)"#])
         #expect(report.refused[2].message.contains("mesages"))
     }
@@ -51,6 +56,15 @@ import Testing
         (#"{"conversations":[{"from":"bing","value":"x"}]}"#, "bing"),
         (#"{"conversations":[{"from":"human","value":"x","extra":1}]}"#, "extra"),
         (#"{"text":"\ud800"}"#, "no JSON"),
+        (
+            #"{"messages":[{"role":"assistant","content":"x"}],"chat_template_kwargs":{"messages":[]}}"#,
+            "chat_template_kwargs.messages"
+        ),
+        (
+            #"{"messages":[{"role":"assistant","tool_calls":[{"id":"1"}]}]}"#,
+            "messages[0].tool_calls[0]"
+        ),
+        (#"{"messages":[{"role":"assistant","content":"x"}],"tools":["f"]}"#, "tools[0]"),
     ])
     func faultIsNamed(line: String, mentioned: String) throws {
         let outcome = try read(line)

@@ -10,7 +10,7 @@ struct DataCommand: ParsableCommand {
     struct Check: SessionCommand {
         static let configuration = CommandConfiguration(
             abstract:
-                "Check a training file: counts, lengths, truncation, duplicates, what is trained.",
+                "Check a training file: rows, turns, labels, lengths, duplicates, what is trained.",
             discussion: """
                 Renders the first rows through the model's template; what is trained on stands out in green, \
                 or between ⟦ and ⟧ without colors. Ends with exit code 5 if rows were refused.
@@ -19,6 +19,11 @@ struct DataCommand: ParsableCommand {
         @Argument(help: ArgumentHelp("Training data, JSONL.", valueName: "file")) var file: String
         @Option(help: "The model to be trained.") var model: String
         @Option(help: "Show so many rows.") var rows = 3
+        @Flag(
+            help:
+                "Show each token of these rows on a line of its own: whether it is trained, its id, its text."
+        )
+        var tokens = false
         @Option(help: ArgumentHelp("As for finetune.", valueName: "file")) var recipe: String?
         @Option(
             name: .customLong("set"),
@@ -59,7 +64,8 @@ struct DataCommand: ParsableCommand {
                 try session.print(json: result)
             } else {
                 try session.print(
-                    DataReport.text(result, file: file, style: session.style), terminator: "")
+                    DataReport.text(
+                        result, file: file, byToken: tokens, style: session.style), terminator: "")
             }
             try JobWaiter.finish([job])
             if !(result["refused"]?.array ?? []).isEmpty {
