@@ -4,7 +4,7 @@ import Testing
 
 @Suite struct TrainingDatasetTests {
     /// Every row is trained or refused, with its line number.
-    @Test func everyRowIsAccountedFor() throws {
+    @Test("KINDS 1: every row is trained or refused, by line and reason") func everyRowIsAccountedFor() throws {
         let outcome = try read(
             """
             {"text":"a"}
@@ -34,7 +34,7 @@ import Testing
         #expect(report.refused[2].message.contains("mesages"))
     }
 
-    @Test(arguments: [
+    @Test("KINDS 1: unknown roles, keys and forms are refused by name", arguments: [
         (#"{"messages":[]}"#, "empty"),
         (#"{"messages":"x"}"#, "not a list"),
         (#"{"messages":[1]}"#, "messages[0]"),
@@ -73,7 +73,7 @@ import Testing
         #expect(message.contains(mentioned), "\(message)")
     }
 
-    @Test func fileWithoutLabelsNamesLines() throws {
+    @Test("KINDS 2: a file without a label names lines and reasons") func fileWithoutLabelsNamesLines() throws {
         let outcome = try read(
             #"{"messages":[{"role":"user","content":"x"}]}"# + "\n" + #"{"text":3}"#)
         do {

@@ -34,7 +34,7 @@ import Testing
         #expect(!completion.hasSeed && completion.sampling.temperature == 1)
     }
 
-    @Test(arguments: [
+    @Test("KINDS 15: a wrong line names its field", arguments: [
         (#"[]"#, "body"),
         (#"{}"#, "body.messages"),
         (#"{"messages":[]}"#, "body.messages"),

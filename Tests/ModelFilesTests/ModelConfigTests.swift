@@ -97,7 +97,8 @@ import Testing
         _ = try read([("quantization_config", .null), ("_name", "x"), ("torch_dtype", "bfloat16")])
     }
 
-    @Test func endTokensComeTogether() throws {
+    @Test("KINDS 3: end tokens come from both configurations, and disagreement is told")
+    func endTokensComeTogether() throws {
         let config = try read(
             [("eos_token_id", [2, 7])], generation: ["eos_token_id": [7, 9], "bos_token_id": 1])
         #expect(config.specialTokens.end == [7, 9, 2])
