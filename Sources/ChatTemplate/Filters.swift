@@ -67,7 +67,7 @@ enum Filters {
             let usesDefault = value.isUndefined || (values[1]?.isTrue ?? false && !value.isTrue)
             return usesDefault ? values[0] ?? .text("") : value
         case "abs":
-            guard PythonNumber.isNumber(try value.defined()) else {
+            guard PythonNumber.isNumber(value) else {
                 throw TemplateError("TypeError", "bad operand type for abs(): '\(value.typeName)'")
             }
             let isNegative = PythonNumber.compare(value, .int(0)).map { $0 < 0 } ?? false
@@ -113,7 +113,10 @@ enum Filters {
         let values = try arguments.bind("do_round", ["precision", "method"])
         let precision = values[0]?.index ?? 0
         let method = values[1].map { String(decoding: PythonRepr.string($0), as: UTF8.self) }
-        guard let number = PythonNumber.double(try value.defined()) else {
+        if case .bool(let flag) = value {
+            return try round(.int(flag ? 1 : 0), arguments)
+        }
+        guard let number = PythonNumber.double(value) else {
             throw TemplateError(
                 "TypeError", "type \(value.typeName) doesn't define __round__ method")
         }

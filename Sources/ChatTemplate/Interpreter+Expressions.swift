@@ -243,6 +243,9 @@ extension Interpreter {
 
     /// `object.name`: the attribute first, then the key.
     func attribute(_ object: Value, _ name: String) throws -> Value {
+        if object.isUndefined, Methods.commonInternals.contains(name) {
+            return unsafe(object, name)
+        }
         _ = try object.defined()
         if let found = try ownAttribute(object, name) { return found }
         if case .dictionary(let dictionary) = object, let value = dictionary[Text(name)] {

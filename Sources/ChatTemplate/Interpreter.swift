@@ -134,7 +134,10 @@ final class Interpreter {
         case .set(let target, let expression):
             try assign(try evaluate(expression, scope), to: target, scope)
         case .setBlock(let target, let filter, let body):
-            let text = try captured { _ = try run(body, Scope(scope)) }
+            var flow = Flow.normal
+            let text = try captured { flow = try run(body, Scope(scope)) }
+            // A break or continue leaves the block before it is assigned.
+            guard flow == .normal else { return flow }
             var value = Value.string(Text(text, isSafe: autoescapes))
             if let filter { value = try evaluateFilter(filter, of: value, scope) }
             try assign(value, to: target, scope)
@@ -149,7 +152,9 @@ final class Interpreter {
             let result = try self.call(try evaluate(function, scope), given)
             try write(try outputBytes(result))
         case .filterBlock(let filter, let body):
-            let text = try captured { _ = try run(body, Scope(scope)) }
+            var flow = Flow.normal
+            let text = try captured { flow = try run(body, Scope(scope)) }
+            guard flow == .normal else { return flow }
             let value = try evaluateFilter(
                 filter, of: .string(Text(text, isSafe: autoescapes)), scope)
             try write(try outputBytes(value))

@@ -71,7 +71,11 @@ enum PythonFormat {
             result += try percentValue(try argument ?? next(), spec)
         }
         if used < positional.count, !usedMapping {
-            if case .dictionary = value { return Text(result) }
+            // What can be asked for a key passes as a mapping that nothing was taken from.
+            switch value {
+            case .dictionary, .list, .range, .bytes, .undefined: return Text(result)
+            default: break
+            }
             throw TemplateError(
                 "TypeError", "not all arguments converted during string formatting")
         }

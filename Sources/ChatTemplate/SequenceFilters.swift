@@ -40,6 +40,9 @@ enum SequenceFilters {
             if case .string(let text) = value {
                 return .string(Text(scalars: text.scalars.reversed()))
             }
+            if value.length == nil, value.depth == 0 {
+                throw TemplateError("FilterArgumentError", "argument must be iterable")
+            }
             return .generator(Generator(try interpreter.meter.items(value).reversed()))
         case "join": return try join(value, arguments, interpreter)
         case "map": return try map(value, arguments, interpreter)
@@ -323,10 +326,9 @@ struct AttributeKeys {
 
     func single(_ item: Value) throws -> Value { try follow(paths.first ?? [], item) }
 
-    /// For several comma-separated paths a list of keys, as sorting takes it.
+    /// A list of keys, one for each comma-separated path, as sorting takes it.
     func key(_ item: Value) throws -> Value {
-        paths.count == 1
-            ? try single(item) : .list(ValueItems(try paths.map { try follow($0, item) }))
+        .list(ValueItems(try paths.map { try follow($0, item) }))
     }
 
     private func follow(_ path: [Value], _ item: Value) throws -> Value {

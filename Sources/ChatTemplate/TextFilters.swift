@@ -41,8 +41,13 @@ enum TextFilters {
             let width = try arguments.bind("do_center", ["width"])[0]?.index ?? 80
             return result(try Methods.centered(bytes, width, [0x20], interpreter))
         case "indent": return try indent(value, arguments, interpreter)
-        case "truncate": return try truncate(bytes, arguments)
-        case "wordwrap": return try wordwrap(bytes, arguments, interpreter)
+        case "truncate": return try truncate(value, arguments)
+        case "wordwrap":
+            guard case .string = value else {
+                throw TemplateError(
+                    "AttributeError", "'\(value.typeName)' object has no attribute 'splitlines'")
+            }
+            return try wordwrap(bytes, arguments, interpreter)
         case "wordcount":
             try noArguments()
             return .int(wordCount(bytes))
@@ -107,6 +112,11 @@ enum TextFilters {
     ) throws -> Value {
         let values = try arguments.bind("do_indent", ["width", "first", "blank"])
         guard case .string(let text) = try value.defined() else {
+            // Python's `list += str` goes well.
+            if case .list = value {
+                throw TemplateError(
+                    "AttributeError", "'list' object has no attribute 'splitlines'")
+            }
             throw TemplateError(
                 "TypeError",
                 "unsupported operand type(s) for +=: '\(value.typeName)' and 'str'")
@@ -135,7 +145,7 @@ enum TextFilters {
         return .string(Text(result, isSafe: text.isSafe))
     }
 
-    private static func truncate(_ bytes: [UInt8], _ arguments: Arguments) throws -> Value {
+    private static func truncate(_ value: Value, _ arguments: Arguments) throws -> Value {
         let values = try arguments.bind("do_truncate", ["length", "killwords", "end", "leeway"])
         let length = values[0]?.index ?? 255
         let end = values[2].map(PythonRepr.string) ?? Array("...".utf8)
@@ -145,8 +155,15 @@ enum TextFilters {
             throw TemplateError(
                 "AssertionError", "expected length >= \(endCount), got \(length)")
         }
-        let scalars = Text(bytes).scalars
-        if scalars.count <= length + leeway { return .text(bytes) }
+        guard let count = value.length else {
+            throw TemplateError("TypeError", "object of type '\(value.typeName)' has no len()")
+        }
+        if count <= length + leeway { return value }
+        guard case .string(let text) = value else {
+            throw TemplateError(
+                "AttributeError", "'\(value.typeName)' object has no attribute 'rsplit'")
+        }
+        let scalars = text.scalars
         let cut = Text(scalars: scalars.prefix(length - endCount)).bytes
         if values[1]?.isTrue ?? false { return .text(cut + end) }
         let head = PythonText.splitFromEnd(cut, by: [0x20], limit: 1)[0]
@@ -239,7 +256,7 @@ enum TextFilters {
         let autospace = try arguments.bind("do_xmlattr", ["autospace"])[0]?.isTrue ?? true
         guard case .dictionary(let dictionary) = try value.defined() else {
             throw TemplateError(
-                "TypeError", "'\(value.typeName)' object has no attribute 'items'")
+                "AttributeError", "'\(value.typeName)' object has no attribute 'items'")
         }
         var result: [UInt8] = []
         for (key, value) in dictionary.entries {

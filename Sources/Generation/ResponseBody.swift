@@ -116,17 +116,32 @@ public struct ResponseBody: Sendable {
             JSONObject(described(entry.token, entry.logprob) + [("top_logprobs", .array(top))]))
     }
 
-    /// Where each token begins in the text, in code points; special tokens are not part of it.
+    /// Where each token begins in the text, in code points (a part of a character: where that begins). Special tokens
+    /// that the text does not show take no place in it.
     static func offsets(
         _ tokens: [Int32], _ texts: [TokenText], in text: String, _ tokenizer: Tokenizer
     ) -> [Int] {
-        let shown = zip(tokens, texts).map { tokenizer.isSpecial($0) ? [] : $1.bytes }
-        // The decoder may have taken the space before the first word.
-        let isCut = shown.first { !$0.isEmpty }?.first == 0x20 && text.utf8.first != 0x20
-        var offset = isCut ? -1 : 0
-        return shown.map { bytes in
-            defer { offset += bytes.count { $0 & 0xC0 != 0x80 } }
-            return max(offset, 0)
+        let all = Array(text.utf8)
+        var position = 0
+        var started = 0
+        return zip(tokens, texts).map { token, shown in
+            let isInside = position < all.count && all[position] & 0xC0 == 0x80
+            let offset = isInside ? started - 1 : started
+            let rest = all[position...]
+            let length =
+                if rest.starts(with: shown.bytes) {
+                    shown.bytes.count
+                } else if position == 0, shown.bytes.first == 0x20,
+                    rest.starts(with: shown.bytes.dropFirst())
+                {
+                    // The decoder has taken the space before the first word.
+                    shown.bytes.count - 1
+                } else {
+                    tokenizer.isSpecial(token) ? 0 : min(shown.bytes.count, rest.count)
+                }
+            started += rest.prefix(length).count { $0 & 0xC0 != 0x80 }
+            position += length
+            return offset
         }
     }
 

@@ -15,7 +15,9 @@ import Testing
         #expect(outcome.report.labels == 10 && outcome.report.warnings.isEmpty)
     }
 
-    @Test("KINDS 1: answers that are left untrained are counted") func weightZeroIsNotTrained() throws {
+    @Test("KINDS 1: answers that are left untrained are counted") func weightZeroIsNotTrained()
+        throws
+    {
         let outcome = try read(
             #"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"bad","weight":0},{"role":"user","content":"q"},{"role":"assistant","content":"good","weight":1}]}"#
         )
@@ -54,7 +56,8 @@ import Testing
         #expect(outcome.report.warnings.contains { $0.contains("no end-of-turn token after 2") })
     }
 
-    @Test("KINDS 3: an end token that generation does not know is told") func endTokenOutsideTheSetIsReported() throws {
+    @Test("KINDS 3: an end token that generation does not know is told")
+    func endTokenOutsideTheSetIsReported() throws {
         let outcome = try read(Self.twoTurns) { $0.endTokens = [259] }
         #expect(outcome.labelled(0) == "eins<|im_end|>|zwei<|im_end|>")
         #expect(outcome.report.warnings.contains { $0.contains("257") && $0.contains("259") })
@@ -90,7 +93,8 @@ import Testing
         #expect(outcome.report.refused.first?.message.contains("roles must alternate") == true)
     }
 
-    @Test("KINDS 3: a missing template is an error, not a guess") func messagesWithoutTemplateAreRefused() throws {
+    @Test("KINDS 3: a missing template is an error, not a guess")
+    func messagesWithoutTemplateAreRefused() throws {
         let outcome = try read(Self.twoTurns, template: nil)
         #expect(outcome.report.refused.first?.code == .noTemplate)
         #expect(throws: DatasetError.self) { try outcome.dataset.requireLabels() }

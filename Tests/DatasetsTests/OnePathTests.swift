@@ -45,7 +45,8 @@ import Tokenization
         let row = try TrainingRowReader.read(
             [
                 "messages": [
-                    ["role": "user", "content": "queue"], ["role": "assistant", "content": "keeps"],
+                    ["role": "user", "content": "queue"],
+                    ["role": "assistant", "content": "keeps"],
                 ]
             ], unknownKey: { _ in })
         let example = try builder.example(row, line: 1, remarks: &remarks)

@@ -4,7 +4,8 @@ import Testing
 
 @Suite struct TrainingDatasetTests {
     /// Every row is trained or refused, with its line number.
-    @Test("KINDS 1: every row is trained or refused, by line and reason") func everyRowIsAccountedFor() throws {
+    @Test("KINDS 1: every row is trained or refused, by line and reason")
+    func everyRowIsAccountedFor() throws {
         let outcome = try read(
             """
             {"text":"a"}
@@ -34,38 +35,40 @@ import Testing
         #expect(report.refused[2].message.contains("mesages"))
     }
 
-    @Test("KINDS 1: unknown roles, keys and forms are refused by name", arguments: [
-        (#"{"messages":[]}"#, "empty"),
-        (#"{"messages":"x"}"#, "not a list"),
-        (#"{"messages":[1]}"#, "messages[0]"),
-        (#"{"messages":[{"content":"x"}]}"#, "messages[0].role"),
-        (#"{"messages":[{"role":"asistant","content":"x"}]}"#, "asistant"),
-        (#"{"messages":[{"role":"user"}]}"#, "messages[0].content is missing"),
-        (#"{"messages":[{"role":"assistant","content":null}]}"#, "content is missing"),
-        (#"{"messages":[{"role":"user","content":5}]}"#, "content is a number"),
-        (#"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#, "content[0]"),
-        (#"{"messages":[{"role":"assistant","content":"x","wieght":0}]}"#, "wieght"),
-        (#"{"messages":[{"role":"assistant","content":"x","weight":0.5}]}"#, "0 or 1"),
-        (#"{"messages":[{"role":"user","content":"x","weight":1}]}"#, "only assistant"),
-        (#"{"messages":[{"role":"user","content":"x"}]}"#, "no assistant message"),
-        (#"{"messages":[{"role":"user","content":"x"}],"tools":"x"}"#, "tools"),
-        (#"{"prompt":"x","completion":[{"role":"assistant","content":"x"}]}"#, "both"),
-        (#"{"completion":"x"}"#, "prompt is null"),
-        (#"{"prompt":"x"}"#, "none of the known forms"),
-        (#"{"instruction":"x"}"#, "output is missing"),
-        (#"{"conversations":[{"from":"bing","value":"x"}]}"#, "bing"),
-        (#"{"conversations":[{"from":"human","value":"x","extra":1}]}"#, "extra"),
-        (#"{"text":"\ud800"}"#, "no JSON"),
-        (
-            #"{"messages":[{"role":"assistant","content":"x"}],"chat_template_kwargs":{"messages":[]}}"#,
-            "chat_template_kwargs.messages"
-        ),
-        (
-            #"{"messages":[{"role":"assistant","tool_calls":[{"id":"1"}]}]}"#,
-            "messages[0].tool_calls[0]"
-        ),
-        (#"{"messages":[{"role":"assistant","content":"x"}],"tools":["f"]}"#, "tools[0]"),
-    ])
+    @Test(
+        "KINDS 1: unknown roles, keys and forms are refused by name",
+        arguments: [
+            (#"{"messages":[]}"#, "empty"),
+            (#"{"messages":"x"}"#, "not a list"),
+            (#"{"messages":[1]}"#, "messages[0]"),
+            (#"{"messages":[{"content":"x"}]}"#, "messages[0].role"),
+            (#"{"messages":[{"role":"asistant","content":"x"}]}"#, "asistant"),
+            (#"{"messages":[{"role":"user"}]}"#, "messages[0].content is missing"),
+            (#"{"messages":[{"role":"assistant","content":null}]}"#, "content is missing"),
+            (#"{"messages":[{"role":"user","content":5}]}"#, "content is a number"),
+            (#"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#, "content[0]"),
+            (#"{"messages":[{"role":"assistant","content":"x","wieght":0}]}"#, "wieght"),
+            (#"{"messages":[{"role":"assistant","content":"x","weight":0.5}]}"#, "0 or 1"),
+            (#"{"messages":[{"role":"user","content":"x","weight":1}]}"#, "only assistant"),
+            (#"{"messages":[{"role":"user","content":"x"}]}"#, "no assistant message"),
+            (#"{"messages":[{"role":"user","content":"x"}],"tools":"x"}"#, "tools"),
+            (#"{"prompt":"x","completion":[{"role":"assistant","content":"x"}]}"#, "both"),
+            (#"{"completion":"x"}"#, "prompt is null"),
+            (#"{"prompt":"x"}"#, "none of the known forms"),
+            (#"{"instruction":"x"}"#, "output is missing"),
+            (#"{"conversations":[{"from":"bing","value":"x"}]}"#, "bing"),
+            (#"{"conversations":[{"from":"human","value":"x","extra":1}]}"#, "extra"),
+            (#"{"text":"\ud800"}"#, "no JSON"),
+            (
+                #"{"messages":[{"role":"assistant","content":"x"}],"chat_template_kwargs":{"messages":[]}}"#,
+                "chat_template_kwargs.messages"
+            ),
+            (
+                #"{"messages":[{"role":"assistant","tool_calls":[{"id":"1"}]}]}"#,
+                "messages[0].tool_calls[0]"
+            ),
+            (#"{"messages":[{"role":"assistant","content":"x"}],"tools":["f"]}"#, "tools[0]"),
+        ])
     func faultIsNamed(line: String, mentioned: String) throws {
         let outcome = try read(line)
         #expect(outcome.report.usableRows == 0)
@@ -73,7 +76,8 @@ import Testing
         #expect(message.contains(mentioned), "\(message)")
     }
 
-    @Test("KINDS 2: a file without a label names lines and reasons") func fileWithoutLabelsNamesLines() throws {
+    @Test("KINDS 2: a file without a label names lines and reasons")
+    func fileWithoutLabelsNamesLines() throws {
         let outcome = try read(
             #"{"messages":[{"role":"user","content":"x"}]}"# + "\n" + #"{"text":3}"#)
         do {

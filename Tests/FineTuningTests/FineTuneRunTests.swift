@@ -39,7 +39,9 @@ import Testing
     }
 
     /// Packing, batches and accumulation change speed only.
-    @Test("KINDS 4: packing and batch layout change no step") func layoutDoesNotChangeTheRun() throws {
+    @Test("KINDS 4: packing and batch layout change no step") func layoutDoesNotChangeTheRun()
+        throws
+    {
         var seen: [[Float]] = []
         for (batch, accumulation, packing, rows) in [
             (1, 2, true, 64), (2, 1, false, 64), (1, 2, false, 64), (2, 1, true, 5),

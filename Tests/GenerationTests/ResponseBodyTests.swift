@@ -62,6 +62,7 @@ import Tokenization
     @Test(arguments: ["llama2", "gpt2", "gemma"])
     func completionOffsetsPointIntoTheText(_ name: String) throws {
         let tokenizer = try tokenizer(name)
+        // Special tokens that the prompt writes itself are part of the text, the one put before it is not.
         let prompt = try tokenizer.encode("One naïve", addSpecialTokens: true)
         let whole = try tokenizer.encode("One naïve queue keeps it", addSpecialTokens: true)
         guard whole.starts(with: prompt) else {

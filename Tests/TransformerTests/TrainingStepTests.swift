@@ -77,7 +77,9 @@ import Testing
     }
 
     /// Packing rows, or accumulating them one by one, gives the same gradients.
-    @Test("KINDS 4: packing and accumulation agree with single rows", arguments: [Kernels.ElementType.float32, .bfloat16])
+    @Test(
+        "KINDS 4: packing and accumulation agree with single rows",
+        arguments: [Kernels.ElementType.float32, .bfloat16])
     func packingAndAccumulationAgree(_ type: Kernels.ElementType) throws {
         let model = try ReferenceModel("even", type)
         let step = try step(model)
