@@ -75,10 +75,8 @@ enum Filters {
         case "int": return try int(value, arguments)
         case "float":
             let fallback = try arguments.bind("do_float", ["default"])[0] ?? .float(0)
-            guard let number = try? PythonConvert.float(try value.defined()) else {
-                return fallback
-            }
-            return .float(number)
+            let value = try value.defined()
+            return (try? PythonConvert.float(value)).map(Value.float) ?? fallback
         case "round": return try round(value, arguments)
         case "attr":
             let attribute = try arguments.bind("do_attr", ["name"], required: 1)[0] ?? .none
@@ -100,8 +98,9 @@ enum Filters {
     private static func int(_ value: Value, _ arguments: Arguments) throws -> Value {
         let values = try arguments.bind("do_int", ["default", "base"])
         let base = values[1]?.index ?? 10
-        if let whole = try? PythonConvert.int(try value.defined(), base: base) { return whole }
-        if let number = try? PythonConvert.float(try value.defined()),
+        let value = try value.defined()
+        if let whole = try? PythonConvert.int(value, base: base) { return whole }
+        if let number = try? PythonConvert.float(value),
             let whole = try? PythonConvert.int(.float(number))
         {
             return whole
@@ -113,6 +112,7 @@ enum Filters {
         let values = try arguments.bind("do_round", ["precision", "method"])
         let precision = values[0]?.index ?? 0
         let method = values[1].map { String(decoding: PythonRepr.string($0), as: UTF8.self) }
+        if let method, method != "common" { _ = try value.defined() }
         if case .bool(let flag) = value {
             return try round(.int(flag ? 1 : 0), arguments)
         }

@@ -43,7 +43,7 @@ enum TextFilters {
         case "indent": return try indent(value, arguments, interpreter)
         case "truncate": return try truncate(value, arguments)
         case "wordwrap":
-            guard case .string = value else {
+            guard case .string = try value.defined() else {
                 throw TemplateError(
                     "AttributeError", "'\(value.typeName)' object has no attribute 'splitlines'")
             }

@@ -62,6 +62,7 @@ import Testing
         #expect(
             fault("{{ " + String(repeating: "not ", count: 5000) + "1 }}")?.type == "LimitError")
         #expect(fault("{{ " + String(repeating: "-", count: 5000) + "1 }}")?.type == "LimitError")
+        #expect(fault("{% set " + String(repeating: "(", count: 9999) + "a")?.type == "LimitError")
     }
 
     @Test func chainsOfOperatorsAreBounded() {
@@ -156,6 +157,40 @@ import Testing
         }
     }
 
+    /// Found by comparing random templates with Jinja.
+    @Test func oddTemplatesFailAsInJinja() {
+        for (source, type) in [
+            ("{% break %}", "SyntaxError"),
+            ("{% for x in [] %}{% else %}{% continue %}{% endfor %}", "SyntaxError"),
+            (
+                "{% for x in [1] %}{% macro m() %}{% break %}{% endmacro %}{% endfor %}",
+                "SyntaxError"
+            ),
+            ("{{ x|int }}", "UndefinedError"), ("{{ 5|wordwrap(4) }}", "AttributeError"),
+            ("{{ 5|truncate }}", "TypeError"), ("{{ [1]|indent }}", "AttributeError"),
+            ("{{ 5|reverse }}", "FilterArgumentError"), ("{{ 5|xmlattr }}", "AttributeError"),
+            ("{{ x|abs }}", "TypeError"), ("{{ [].__class__|int }}", "SecurityError"),
+        ] {
+            #expect(fault(source)?.type == type, "\(source)")
+        }
+        for (source, text) in [
+            ("{{ [3, 'a', 1]|sort(attribute='b') }}", "[3, 'a', 1]"), ("{{ 1000 % -1e3 }}", "-0.0"),
+            ("{{ true|round }}", "1"), ("{{ 'a' % [1] }}{{ 'a' % x }}", "aa"),
+            ("{% macro m() %}{% endmacro %}{{ m }}", "<Macro 'm'>"), ("{{ x.__class__ }}", ""),
+            ("{% for i in [1, 2] %}{{ loop }}{% endfor %}", "<LoopContext 1/2><LoopContext 2/2>"),
+            (
+                "{% for i in [1, 2] %}a{% set y %}b{% break %}{% endset %}{% else %}c{% endfor %}{{ y }}",
+                "ac"
+            ),
+        ] {
+            #expect(rendered(source) == text, "\(source)")
+        }
+    }
+
+    private func rendered(_ source: String) -> String? {
+        try? ConversationTemplate(source: source).render(context: [:], now: now).text
+    }
+
     @Test func readingTextCountsAsWork() {
         let source =
             "{% set x = 'a' * 1000000 %}{% for i in range(99999) %}{% if x.endswith('b') %}{% endif %}"
@@ -173,7 +208,8 @@ import Testing
     @Test func halfOpenTagsAreSyntaxErrors() {
         for source in [
             "{{", "{%", "{#", "{% raw %}", "{% if", "{{ '", "{{ [ }}", "{{ } }}", "{% for x in %}",
-            "{% macro %}", "{% set %}", "{% endfor %}", "{{ a.}}", "{{ a|}}", "{{ a is }}",
+            "{% macro %}", "{% set %}", "{% endfor %}", "{% set (a", "{{ a.}}", "{{ a|}}",
+            "{{ a is }}",
         ] {
             #expect(fault(source)?.type == "TemplateSyntaxError", "\(source)")
         }

@@ -341,7 +341,7 @@ import Testing
                 lengths     shortest 12, half below 40, 95% below 80, longest 90
                 duplicates  1
 
-                TOKENS  ROWS
+                TOKENS  ROWS  SHARE
                   ≤ 16     2  ###########
                  ≤ 128     7  ########################################
 

@@ -110,9 +110,9 @@ import Testing
             return RenderedConversation(text: prompt ? text + "<|im_start|>assistant\n" : text)
         }
         let outcome = try read(
-            #"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":[{"f":1}]},{"role":"tool","content":"42"},{"role":"assistant","content":"a"}]}"#,
+            #"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":[{"name":"f"}]},{"role":"tool","content":"42"},{"role":"assistant","content":"a"}]}"#,
             template: calls)
-        #expect(outcome.labelled(0) == #"[{"f":1}]<|im_end|>|a<|im_end|>"#)
+        #expect(outcome.labelled(0) == #"[{"name":"f"}]<|im_end|>|a<|im_end|>"#)
     }
 
     @Test func contentPartsAreJoined() throws {

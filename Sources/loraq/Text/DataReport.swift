@@ -62,7 +62,7 @@ enum DataReport {
         }
         let most = bins.reduce(0) { max($0, $1.1) }
         guard most > 0 else { return "" }
-        var table = TextTable([("TOKENS", .right), ("ROWS", .right), ("", .left)])
+        var table = TextTable([("TOKENS", .right), ("ROWS", .right), ("SHARE", .left)])
         for (upTo, rows) in bins {
             let bar = String(repeating: "#", count: max(rows > 0 ? 1 : 0, rows * 40 / most))
             table.add(["≤ \(HumanText.count(upTo))", HumanText.count(rows), bar])
