@@ -29,7 +29,7 @@ import Tokenization
             logprobs: scored(answer, -0.5))
         return GenerationResult(
             choices: [choice], promptLogprobs: scored(prompt, nil), promptTokens: prompt.count,
-            completionTokens: answer.count)
+            cachedTokens: 0, completionTokens: answer.count)
     }
 
     private func choice(
