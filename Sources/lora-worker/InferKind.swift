@@ -85,6 +85,12 @@ final class InferKind: @unchecked Sendable {
         guard let tokenizer = model.tokenizer else {
             throw TaskFailure.user("NO_TOKENIZER", "the model has no tokenizer")
         }
+        let vocabulary = model.decoder.config.vocabularySize
+        if let token = body.sampling.logitBias.keys.filter({ $0 >= vocabulary }).min() {
+            throw TaskFailure.user(
+                .badLine, "the model has no token \(token); its ids end at \(vocabulary - 1)",
+                field: "body.logit_bias.\(token)")
+        }
         let prompt = try Prompt(
             body, model: model, tokenizer: tokenizer, now: task.envelope.jobTime)
         var request = GenerationRequest(
