@@ -14,18 +14,35 @@ extension Tokenizer {
             default: break
             }
         }
-        guard let anchor = anchorID else { return Array(token) }
-        let before = decoded([anchor])
-        let twice = decoded([anchor, anchor])
-        let whole = decoded([anchor, id, anchor])
-        let end = Array(twice.dropFirst(before.count))
-        guard twice.starts(with: before), whole.starts(with: before),
-            whole.count >= before.count + end.count, whole.suffix(end.count).elementsEqual(end)
-        else { return Array(token) }
-        return Array(whole[before.count..<(whole.count - end.count)])
+        guard let anchor = anchoring else { return Array(token) }
+        return anchor.middle(of: token, decoder) ?? Array(token)
+    }
+}
+
+/// Two tokens of a single letter, which every decoder leaves alone, to put another one between.
+struct TokenAnchor: Sendable {
+    private let letter: [UInt8]
+    /// The first letter as text, and what the second one adds.
+    private let start: [UInt8]
+    private let end: [UInt8]
+
+    /// Nil if the vocabulary has no single letter, or the decoder does something to it.
+    init?(_ vocabulary: Vocabulary, _ decoder: Decoder) {
+        guard let letter = "aetoinsrx".utf8.first(where: { vocabulary.id(of: [$0][...]) != nil })
+        else { return nil }
+        self.letter = [letter]
+        start = DecoderPipeline.text([[letter]], decoder)
+        let twice = DecoderPipeline.text([[letter], [letter]], decoder)
+        guard twice.starts(with: start) else { return nil }
+        end = Array(twice.dropFirst(start.count))
     }
 
-    private func decoded(_ ids: [Int32]) -> [UInt8] {
-        Array(decode(ids, skipSpecialTokens: false).utf8)
+    /// What a token adds between the two; nil if the decoder changes what is around it.
+    func middle(of token: ArraySlice<UInt8>, _ decoder: Decoder) -> [UInt8]? {
+        let whole = DecoderPipeline.text([letter[...], token, letter[...]], decoder)
+        guard whole.count >= start.count + end.count, whole.starts(with: start),
+            whole.suffix(end.count).elementsEqual(end)
+        else { return nil }
+        return Array(whole[start.count..<(whole.count - end.count)])
     }
 }

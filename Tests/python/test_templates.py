@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import struct
 import subprocess
 
 import harness
@@ -12,7 +13,6 @@ from harness import BIN, DEADLINE_S
 import schemas
 
 SEEDLING = harness.ROOT / "examples" / "seedling"
-TINY = harness.ROOT / "Tests" / "Fixtures" / "ModelFiles" / "tiny-llama"
 LONG_S = 4 * DEADLINE_S
 TEMPLATE = (
     "{{ bos_token }}{% if strftime_now('%Y') == '2024' %}a year that is long gone by {% endif %}{% for message in messages %}"
@@ -44,21 +44,47 @@ def dated(tmp_path_factory):
         yield broker, client
 
 
+def gguf(path: pathlib.Path, **fields: str | list[str] | int) -> pathlib.Path:
+    """A GGUF file (version 3) of metadata alone."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    def typed(value: str | list[str] | int) -> bytes:
+        if isinstance(value, list):
+            return struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
+        return struct.pack("<I", 8) + text(value) if isinstance(value, str) else struct.pack("<II", 4, value)
+
+    pairs = b"".join(text(f"tokenizer.{key.replace('__', '.')}") + typed(value) for key, value in fields.items())
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(fields)) + pairs)
+    return path
+
+
 def test_a_template_is_found_in_a_gguf_a_folder_or_a_file(tmp_path):
     question = {"messages": HELLO, "add_generation_prompt": True, "now": "2024-03-05"}
-    folder, gguf = render(TINY, question), render(TINY.with_suffix(".gguf"), question)
-    assert folder == gguf and "Hello" in folder[0]["text"]
+    (folder,) = render(SEEDLING / "model", question)
+    settings = json.loads((SEEDLING / "model" / "tokenizer_config.json").read_text())
+    own = gguf(tmp_path / "own.gguf", chat_template=settings["chat_template"])
+    assert render(own, question) == [folder] and "Hello" in folder["text"]
     file = tmp_path / "t.jinja"
     file.write_text("{{ bos_token }}[{{ messages[0].content }}]")
     assert render(file, question | {"special_tokens": {"bos_token": "<s>"}}) == [{"text": "<s>[Hello]"}]
     assert render(file, question) == [{"text": "[Hello]"}]
+    named = gguf(
+        tmp_path / "named.gguf",
+        chat_template=file.read_text(),
+        ggml__model="gpt2",
+        ggml__tokens=["<b>", "a"],
+        ggml__bos_token_id=0,
+        ggml__merges=[],
+    )
+    assert render(named, question) == [{"text": "<b>[Hello]"}]
     file.write_text("one\ntwo {% if %}")
     assert "line 2, column" in render(file, question, code=1)[0]["stderr"]
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "no chat template" in render(empty, question, code=64)[0]["stderr"]
-    bare = harness.ROOT / "Tests" / "Fixtures" / "ModelFiles" / "types.gguf"
-    assert "no chat template" in render(bare, question, code=64)[0]["stderr"]
+    for path in (empty, gguf(tmp_path / "bare.gguf", ggml__model="gpt2")):
+        assert "no chat template" in render(path, question, code=64)[0]["stderr"]
 
 
 def prompt_tokens(client, body: dict, **common) -> int:
