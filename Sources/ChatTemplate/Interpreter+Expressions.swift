@@ -260,7 +260,7 @@ extension Interpreter {
         if case .dictionary(let dictionary) = object {
             if case .tuple = key { try meter.walk(key) }
             if let hashed = DictionaryKey(key), let value = dictionary[hashed] { return value }
-        } else if let index = key.index, let value = element(object, index) {
+        } else if let index = key.index, let value = try element(object, index) {
             return value
         }
         if case .string(let name) = key, let found = try ownAttribute(object, name.string) {
@@ -270,7 +270,7 @@ extension Interpreter {
         return Undefined.member(object, key)
     }
 
-    private func element(_ object: Value, _ index: Int) -> Value? {
+    private func element(_ object: Value, _ index: Int) throws -> Value? {
         func place(_ count: Int) -> Int? {
             let place = index < 0 ? index + count : index
             return place >= 0 && place < count ? place : nil
@@ -278,6 +278,7 @@ extension Interpreter {
         switch object {
         case .list(let items), .tuple(let items): return place(items.count).map { items[$0] }
         case .string(let text):
+            try meter.read(bytes: text.bytes.count)
             if text.isASCII {
                 return place(text.bytes.count).map { .text([text.bytes[$0]]) }
             }
@@ -337,6 +338,7 @@ extension Interpreter {
         case .list(let items): return .list(ValueItems(try pick(items.array)))
         case .tuple(let items): return .tuple(ValueItems(try pick(items.array)))
         case .string(let text):
+            try meter.read(bytes: text.bytes.count)
             if text.isASCII { return .text(try pick(text.bytes)) }
             return .string(Text(scalars: try pick(text.scalars)))
         case .bytes(let bytes): return .bytes(try pick(bytes))

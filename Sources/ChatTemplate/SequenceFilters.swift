@@ -8,6 +8,9 @@ enum SequenceFilters {
         switch name {
         case "length", "count":
             try noArguments()
+            if case .string(let text) = value {
+                try interpreter.meter.read(bytes: text.bytes.count)
+            }
             guard let length = value.length else {
                 throw TemplateError(
                     "TypeError", "object of type '\(value.typeName)' has no len()")

@@ -186,7 +186,7 @@ enum TextFilters {
         for paragraph in PythonText.lines(bytes) {
             var line: [UInt32] = []
             for word in PythonText.splitAtSpace(Array(paragraph)) {
-                var rest = Text(Array(word)).scalars
+                var rest = Text(Array(word)).scalars[...]
                 if !line.isEmpty, line.count + 1 + rest.count <= width {
                     line += [0x20] + rest
                     continue
@@ -194,9 +194,9 @@ enum TextFilters {
                 if !line.isEmpty { lines.append(Text(scalars: line).bytes) }
                 while breaks, rest.count > width {
                     lines.append(Text(scalars: rest.prefix(width)).bytes)
-                    rest.removeFirst(width)
+                    rest = rest.dropFirst(width)
                 }
-                line = rest
+                line = Array(rest)
             }
             lines.append(Text(scalars: line).bytes)
         }
