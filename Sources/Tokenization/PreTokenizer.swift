@@ -164,7 +164,8 @@ extension PreTokenizer {
         var result: [Range<Int>] = []
         result.reserveCapacity(buffer.pieces.count + buffer.text.bytes.count / 4)
         for piece in buffer.pieces {
-            var parts = SplitCollector(behavior: behavior, pieces: result)
+            // Handed over and back: a copy for each piece would take quadratic time.
+            var parts = SplitCollector(behavior: behavior, taking: &result)
             switch delimiter {
             case .pattern(let pattern, let inverted):
                 var position = piece.lowerBound
@@ -303,10 +304,12 @@ private struct SplitCollector {
     private let start: Int
     private var previousMatch = false
 
-    init(behavior: PreTokenizer.Behavior, pieces: consuming [Range<Int>]) {
+    /// - Parameter pieces: Those so far; `finish` gives them back with the new ones.
+    init(behavior: PreTokenizer.Behavior, taking pieces: inout [Range<Int>]) {
         self.behavior = behavior
         start = pieces.count
-        self.pieces = pieces
+        self.pieces = []
+        swap(&self.pieces, &pieces)
     }
 
     /// Adds the next stretch; stretches cover the text from left to right.
@@ -349,8 +352,16 @@ private struct SplitCollector {
     mutating func finish() -> [Range<Int>] {
         switch behavior {
         case .isolated, .removed: break
-        default: pieces.removeAll { $0.isEmpty }
+        default:
+            var kept = start
+            for index in start..<pieces.count where !pieces[index].isEmpty {
+                pieces[kept] = pieces[index]
+                kept += 1
+            }
+            pieces.removeLast(pieces.count - kept)
         }
-        return pieces
+        var result: [Range<Int>] = []
+        swap(&result, &pieces)
+        return result
     }
 }

@@ -56,4 +56,19 @@ import Testing
             #expect(buffer.text.bytes.starts(with: Array("▁".utf8)) == prefixed, "\(text)")
         }
     }
+
+    /// Would take minutes if each piece cost as much as there are pieces.
+    @Test func manyPiecesAreCutInLinearTime() throws {
+        let text = String(repeating: "a-1 ", count: 100_000)
+        let cut = try pieces(
+            [
+                "type": "Sequence",
+                "pretokenizers": [
+                    ["type": "WhitespaceSplit"], ["type": "Digits", "individual_digits": true],
+                    ["type": "Punctuation", "behavior": "MergedWithPrevious"],
+                    ["type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"],
+                ],
+            ], text)
+        #expect(cut.count == 200_000 && cut.prefix(3) == ["▁a-", "▁1", "▁a-"])
+    }
 }
