@@ -122,7 +122,8 @@ extension DatasetReport {
             if joinedBoundaries > 0 {
                 result.append(
                     "in \(joinedBoundaries) rows a token joins the end of the prompt with the beginning "
-                        + "of the completion; end prompts with a space or line break")
+                        + "of the completion, so that it is trained as a whole; where a space stands between "
+                        + "them, begin the completion with it and end the prompt before it")
             }
             if remarks.lacksEndOfText {
                 result.append(

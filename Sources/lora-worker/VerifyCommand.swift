@@ -39,6 +39,13 @@ struct VerifyCommand: ParsableCommand {
     @Flag(help: "Print every tensor, not only the worst of each group.")
     var verbose = false
 
+    func validate() throws {
+        guard (0...1024).contains(threads) else {
+            throw ValidationError("--threads must be 0 (all cores) to 1024")
+        }
+        guard steps >= 1 else { throw ValidationError("--steps must be at least 1") }
+    }
+
     func run() throws {
         let count = threads > 0 ? threads : max(1, HostResources.usableCPUs().count)
         let compute = try Compute(pool: ThreadPool(threads: count))

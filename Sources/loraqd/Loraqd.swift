@@ -97,9 +97,16 @@ struct Loraqd: ParsableCommand {
         guard (1...36_500).contains(retentionDays) else {
             throw ValidationError("--retention-days must be 1 to 36500")
         }
-        if let memory, memory < 1 { throw ValidationError("--memory must be at least 1 MiB") }
-        guard heartbeatMs >= 10, leaseMs >= 2 * heartbeatMs else {
-            throw ValidationError("--lease-ms must be at least twice --heartbeat-ms")
+        if home?.isEmpty == true { throw ValidationError("--home must name a folder") }
+        if let memory, !(1...1 << 30).contains(memory) {
+            throw ValidationError("--memory must be 1 to \(1 << 30) MiB")
+        }
+        guard (10...3_600_000).contains(heartbeatMs) else {
+            throw ValidationError("--heartbeat-ms must be 10 to 3600000")
+        }
+        guard (2 * heartbeatMs...86_400_000).contains(leaseMs) else {
+            throw ValidationError(
+                "--lease-ms must be at least twice --heartbeat-ms, and at most 86400000")
         }
         for folder in workers where !FilePath.isDirectory(folder) {
             throw ValidationError("--workers: there is no folder \(folder)")

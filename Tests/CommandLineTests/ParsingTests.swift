@@ -1,4 +1,5 @@
 import ArgumentParser
+import LoraqClient
 import Testing
 
 @testable import loraq
@@ -35,7 +36,7 @@ import Testing
         #expect(batch.strict)
         #expect(batch.output == "out.jsonl")
 
-        #expect(try parse(Models.Add.self, "models add tiny ./m --no-wait").noWait)
+        #expect(try parse(Models.Add.self, "models add tiny ./m --no-wait").options.noWait)
         #expect(try parse(Models.Remove.self, "models remove tiny").name == "tiny")
         #expect(try parse(Adapters.Add.self, "adapters add a ./a --model tiny").model == "tiny")
         #expect(try parse(Adapters.Export.self, "adapters export tiny:a@2 out").folder == "out")
@@ -97,6 +98,19 @@ import Testing
         } catch {
             #expect(Loraq.exitCode(for: error) == .validationFailure)
         }
+    }
+
+    @Test func theRateOfABatchIsThatOfItsAnswers() throws {
+        let batch = try parse(Batch.self, "batch in.jsonl -o out.jsonl")
+        let job = try JobSnapshot([
+            "job": "j", "state": "succeeded", "started_at_ms": 1000, "finished_at_ms": 3000,
+            "counts": ["total": 60_001, "done": 1, "failed": 60_000],
+        ])
+        #expect(
+            batch.summary(job) == """
+                1 of 60,001 lines answered in 2.0s, 0.5 lines/s; results in out.jsonl
+                60,000 lines failed: loraq errors j
+                """)
     }
 
     @Test func helpNamesTheExitCodes() {

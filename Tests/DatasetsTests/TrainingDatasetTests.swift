@@ -90,6 +90,15 @@ import Testing
         #expect(throws: DatasetError.self) { try read("\n\n").dataset.requireLabels() }
     }
 
+    /// Tokenizers put a space in front of a word: one that ends the prompt is what is joined, so the advice is the other way.
+    @Test func aJoinedBoundaryIsToldWithWhatMendsIt() throws {
+        let joined = try read(#"{"prompt":"xa","completion":"b"}"#).report.warnings
+        #expect(joined.count == 1)
+        #expect(joined.first?.contains("begin the completion with it") == true)
+        #expect(joined.first?.contains("end prompts with a space") == false)
+        #expect(try read(#"{"prompt":"xa","completion":" b"}"#).report.warnings.isEmpty)
+    }
+
     @Test func lineEndsAndMarksDoNotMatter() throws {
         let outcome = try read("\u{FEFF}{\"text\":\"a\"}\r\n  \r\n{\"text\":\"b\"}")
         #expect(outcome.dataset.examples.map(\.line) == [1, 3])

@@ -202,6 +202,7 @@ def test_an_adapter_in_gguf_form_has_the_effect_of_the_folder_that_it_was_made_f
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf"}
     assert (tmp_path / "out" / "adapter.gguf").read_bytes() == output.read_bytes()
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1, "who may read one may read all"
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", ".hidden", "a b", "", "x" * 200, "a\n", "é"])

@@ -20,8 +20,13 @@ extension Adapters {
         @Argument(help: "M:A:WEIGHT (or A:WEIGHT, M:A@3:WEIGHT); a weight may be negative.")
         var parts: [String]
         @Option(help: "The name it gets, unique within its model.") var name: String
-        @Option(help: "Bring each matrix down to at most this rank.") var rank: Int?
-        @Option(help: "Keep this share of each matrix's squared singular values, such as 0.95.")
+        @Option(
+            parsing: .unconditional, help: "Bring each matrix down to at most this rank.",
+            transform: Quantity.whole(1...4096))
+        var rank: Int?
+        @Option(
+            parsing: .unconditional,
+            help: "Keep this share of each matrix's squared singular values, such as 0.95.")
         var energy: Double?
         @OptionGroup var options: ArtifactJobOptions
         @OptionGroup var submit: SubmitOptions
@@ -52,8 +57,13 @@ extension Adapters {
 
         @Argument(help: "M:A, M:A@3, or A where that is unambiguous.") var adapter: String
         @Option(help: "The name it gets, unique within its model.") var name: String
-        @Option(help: "Bring each matrix down to at most this rank.") var rank: Int?
-        @Option(help: "Keep this share of each matrix's squared singular values, such as 0.95.")
+        @Option(
+            parsing: .unconditional, help: "Bring each matrix down to at most this rank.",
+            transform: Quantity.whole(1...4096))
+        var rank: Int?
+        @Option(
+            parsing: .unconditional,
+            help: "Keep this share of each matrix's squared singular values, such as 0.95.")
         var energy: Double?
         @OptionGroup var options: ArtifactJobOptions
         @OptionGroup var submit: SubmitOptions
@@ -118,9 +128,6 @@ extension Adapters {
 /// What the three commands share.
 enum AdapterMaking {
     static func check(rank: Int?, energy: Double?) throws {
-        if let rank, !(1...4096).contains(rank) {
-            throw ValidationError("--rank must be from 1 to 4096, not \(rank)")
-        }
         if let energy, !(energy > 0 && energy <= 1) {
             throw ValidationError("--energy must be above 0 and at most 1, not \(energy)")
         }

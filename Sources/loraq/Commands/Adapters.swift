@@ -4,10 +4,10 @@ import LoraqClient
 
 struct Adapters: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "LoRA adapters: add, list, show, merge, truncate, scale, export, remove.",
+        abstract: "LoRA adapters: add, list, show, merge, truncate, scale, export, tag, remove.",
         subcommands: [
             Add.self, List.self, Show.self, Merge.self, Truncate.self, Scale.self, Export.self,
-            Remove.self,
+            Tag.self, Remove.self,
         ],
         defaultSubcommand: List.self)
 
@@ -106,6 +106,20 @@ struct Adapters: ParsableCommand {
                     ]))
             }
             try session.print("\(reference) in \(folder): \(files.joined(separator: ", "))")
+        }
+    }
+
+    struct Tag: SessionCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Put a tag on a version: M:A#TAG then names it, until the tag moves on.")
+        @Argument(help: "M:A, M:A@3, or A where that is unambiguous.") var name: String
+        @Argument(help: "The tag, such as `stable`.") var tag: String
+        @Flag(help: "Take the tag off.") var remove = false
+        @OptionGroup var common: CommonOptions
+
+        func run(_ session: Session) throws {
+            try Registration.tag(
+                AdapterName.resolve(name, session), tag, removes: remove, session)
         }
     }
 

@@ -18,7 +18,10 @@ struct DataCommand: ParsableCommand {
 
         @Argument(help: ArgumentHelp("Training data, JSONL.", valueName: "file")) var file: String
         @Option(help: "The model to be trained.") var model: String
-        @Option(help: "Show so many rows.") var rows = 3
+        @Option(
+            parsing: .unconditional, help: "Show so many rows (default: 3).",
+            transform: Quantity.whole(0...1000))
+        var rows = 3
         @Flag(
             help:
                 "Show each token of these rows on a line of its own: whether it is trained, its id, its text."
@@ -29,17 +32,14 @@ struct DataCommand: ParsableCommand {
             name: .customLong("set"),
             help: ArgumentHelp("As for finetune.", valueName: "name=value"))
         var settings: [String] = []
-        @Option(help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"))
+        @Option(
+            parsing: .unconditional,
+            help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"),
+            transform: Quantity.seconds)
         var timeout: Double?
         @Flag(name: .shortAndLong, help: "No progress.") var quiet = false
         @OptionGroup var submit: SubmitOptions
         @OptionGroup var common: CommonOptions
-
-        mutating func validate() throws {
-            if !(0...1000).contains(rows) {
-                throw ValidationError("--rows must be from 0 to 1000, not \(rows)")
-            }
-        }
 
         func run(_ session: Session) throws {
             try NameCheck.checkReference(model, what: "--model")

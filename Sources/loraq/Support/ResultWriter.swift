@@ -1,3 +1,4 @@
+import JSONModel
 import LoraqClient
 
 /// Fetches a job's lines into a file or to standard output.
@@ -16,20 +17,39 @@ struct ResultWriter {
             client: session.client, job: job.id, stream: stream,
             order: ordered ? .input : .completion,
             policy: RequestPolicy(timeout: .seconds(60), waitsForBroker: true))
-        guard let output, output != "-" else {
-            return try lines.readAll { try StandardStreams.write($0.lines) }.lines
-        }
-        let file = try OutputFile(output, replaces: replaces, inputs: inputs)
+        let command = stream == .errors ? "errors" : "results"
+        let hint = "the lines stay with the broker: loraq \(command) \(job.id) -o FILE"
         do {
+            guard let output, output != "-" else {
+                return try lines.readAll { try StandardStreams.write($0.lines) }.lines
+            }
+            let file = try OutputFile(output, replaces: replaces, inputs: inputs)
             let count = try lines.readAll { try file.write($0.lines) }.lines
             try file.commit()
             return count
-        } catch {
-            file.abandon()
-            guard let error = error as? ClientError, error.kind == .interrupted else { throw error }
-            throw ToolError(
-                .interrupted, "interrupted; \(output) was not written",
-                hint: "the results stay with the broker: loraq results \(job.id) -o \(output)")
+        } catch let error as ToolError {
+            throw ToolError(error.status, error.message, hint: hint)
+        } catch let error as ClientError {
+            switch error.kind {
+            case .interrupted:
+                throw ToolError(
+                    .interrupted, "interrupted; \(output ?? "the output") was not written in full",
+                    hint: hint)
+            case .file, .badRequest: throw ToolError(.failure, error.message, hint: hint)
+            default: throw error
+            }
         }
+    }
+
+    /// Says what was written into a file.
+    static func report(
+        _ lines: Int, of job: JobSnapshot, in output: String, _ session: Session
+    ) throws {
+        session.note("\(HumanText.plural(lines, "line")) to \(output)")
+        guard session.json else { return }
+        try session.print(
+            json: [
+                "job": .string(job.id), "output": .string(output), "lines": .integer(Int64(lines)),
+            ])
     }
 }

@@ -15,8 +15,9 @@ enum DataReport {
         let trained = result["usable"]
         lines.add("trained", count(trained))
         // The worker lists the first hundred only.
-        let left = (result["rows"]?.integer ?? 0) - (trained?.integer ?? 0)
-        lines.add("refused", HumanText.count(max(refused.count, left)))
+        let (left, isOver) = (result["rows"]?.integer ?? 0).subtractingReportingOverflow(
+            trained?.integer ?? 0)
+        lines.add("refused", HumanText.count(isOver ? refused.count : max(refused.count, left)))
         let forms = (result["forms"]?.object?.entries ?? []).sorted { $0.key < $1.key }
         if !forms.isEmpty {
             lines.add("forms", forms.map { "\(count($0.value)) \($0.key)" }.joined(separator: ", "))
@@ -31,7 +32,8 @@ enum DataReport {
         let labelCount = result["labels"]
         if let all = result["tokens"]?.double, let labels = labelCount?.double, all > 0 {
             let share = HumanText.fixed(100 * labels / all, digits: 0)
-            tokens += ", \(HumanText.count(Int(labels))) of them trained (\(share)%)"
+            tokens +=
+                ", \(HumanText.count(Int(min(max(0, labels), 1e15)))) of them trained (\(share)%)"
         }
         lines.add("tokens", tokens)
         if let lengths = result["lengths"], lengths.object != nil {
@@ -64,7 +66,8 @@ enum DataReport {
         guard most > 0 else { return "" }
         var table = TextTable([("TOKENS", .right), ("ROWS", .right), ("SHARE", .left)])
         for (upTo, rows) in bins {
-            let bar = String(repeating: "#", count: max(rows > 0 ? 1 : 0, rows * 40 / most))
+            let bar = String(
+                repeating: "#", count: max(rows > 0 ? 1 : 0, Int(Double(rows) / Double(most) * 40)))
             table.add(["≤ \(HumanText.count(upTo))", HumanText.count(rows), bar])
         }
         return "\n" + table.rendered(style: style)

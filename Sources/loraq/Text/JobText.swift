@@ -123,12 +123,12 @@ enum JobText {
         return parts.joined(separator: ", ") + rate(job)
     }
 
-    /// Lines per second since the start, of a batch that is at work or through.
+    /// Lines answered per second, of a batch that is through. Lines that were refused took no time.
     private static func rate(_ job: JobSnapshot) -> String {
         guard job.total ?? 0 > 1, let start = job.startedAtMs, let end = job.finishedAtMs,
             end > start, job.count("done") > 0
         else { return "" }
-        let perSecond = Double(job.finished - job.count("cancelled")) * 1000 / Double(end - start)
+        let perSecond = Double(job.count("done")) * 1000 / Double(end - start)
         return ", " + HumanText.rate(perSecond, unit: "lines")
     }
 
