@@ -245,8 +245,9 @@ def test_two_workers_share_one_copy_of_the_base(engine):
 
 def test_a_common_beginning_is_computed_once(engine):
     _, client = engine
-    prefix = [{"role": "user", "content": "Oslo " * 100}]
-    long = [line | {"body": line["body"] | {"messages": prefix + line["body"]["messages"]}} for line in lines("tiny", 40, temperature=0)]
+    long = lines("tiny", 40, temperature=0)
+    for line in long:
+        line["body"]["messages"] = [{"role": "user", "content": "Oslo " * 100}, *line["body"]["messages"]]
     shared = client.wait(client.batch(long), LONG_S)["usage"]
     # The page of 64 tokens that all have, but for the line that computes it.
     assert shared["cached_tokens"] == 39 * 64
