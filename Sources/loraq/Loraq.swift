@@ -37,7 +37,8 @@ struct Loraq: ParsableCommand {
                 name: "Jobs",
                 subcommands: [
                     Jobs.self, Status.self, Wait.self, Results.self, Errors.self, Cancel.self,
-                    Retry.self, Hold.self, Release.self, Explain.self, Verify.self, Logs.self,
+                    Retry.self, Hold.self, Release.self, Explain.self, Verify.self, Compare.self,
+                    Logs.self,
                     Events.self, Top.self,
                 ]),
         ])

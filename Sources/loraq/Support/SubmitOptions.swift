@@ -34,6 +34,11 @@ struct SubmitOptions: ParsableArguments {
             valueName: "mebibytes"))
     var memory: Int?
 
+    @Option(
+        help: ArgumentHelp(
+            "Run it on the workers of this plugin, such as `peft`.", valueName: "plugin"))
+    var worker: String?
+
     mutating func validate() throws {
         if let memory, !(1...1 << 30).contains(memory) {
             throw ValidationError("--memory must be at least 1 MiB")
@@ -46,6 +51,9 @@ struct SubmitOptions: ParsableArguments {
         }
         if let tenant, WireName(text: tenant) == nil {
             throw ValidationError("--tenant must be \(WireName.form), not `\(tenant)`")
+        }
+        if let worker, WireName(text: worker) == nil {
+            throw ValidationError("--worker must be \(WireName.form), not `\(worker)`")
         }
         if let label, label.isEmpty || label.utf8.count > 200 || label == "last" || label == "all" {
             throw ValidationError(
@@ -66,6 +74,7 @@ struct SubmitOptions: ParsableArguments {
         request.label = label
         request.maximumSeconds = maxSeconds
         request.memoryBytes = memory.map { $0 << 20 }
+        request.worker = worker
         for text in after {
             let dependency = try DependencyText(text)
             for job in try Self.jobs(dependency.selector, session) {
