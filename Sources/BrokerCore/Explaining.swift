@@ -199,7 +199,8 @@ extension Core {
         } else if configured.isEmpty {
             let which = job.submission.worker.map { "of plugin \($0) " } ?? ""
             set(
-                "NO_WORKER_CONFIGURED", "no configured worker \(which)does jobs of kind \(kind)", [:])
+                "NO_WORKER_CONFIGURED", "no configured worker \(which)does jobs of kind \(kind)",
+                [:])
         } else {
             set(
                 "NO_INSTANCES",

@@ -15,7 +15,9 @@ public enum BaseDigest {
         config: ModelConfig, source: any TensorSource,
         progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
     ) throws -> ContentDigest {
-        base(config: config, weights: try weights(config: config, source: source, progress: progress))
+        base(
+            config: config, weights: try weights(config: config, source: source, progress: progress)
+        )
     }
 
     /// What `compute` makes of a configuration and the digest of its weights.

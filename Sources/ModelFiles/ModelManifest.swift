@@ -54,7 +54,8 @@ public struct ModelManifest: Sendable, Equatable {
 
     public init(
         base: ContentDigest, weights: ContentDigest, family: ModelFamily, elementType: ElementType,
-        parameterCount: Int, layerCount: Int, vocabularySize: Int, maximumPositions: Int, source: String,
+        parameterCount: Int, layerCount: Int, vocabularySize: Int, maximumPositions: Int,
+        source: String,
         hasChatTemplate: Bool, files: [File], notes: [String]
     ) {
         self.base = base

@@ -37,7 +37,8 @@ import Testing
         #expect(parted.verdict == .parts && parted.tokens == 1 && parted.sides == ["y", "z"])
         #expect(verdict(base, line("a", [("x", -0.1)])).sides == ["y", "(end)"])
         #expect(
-            verdict(base, line("a", [("x", -0.1), ("y", -1.0)], finish: "length")).verdict == .parts)
+            verdict(base, line("a", [("x", -0.1), ("y", -1.0)], finish: "length")).verdict == .parts
+        )
     }
 
     @Test func aTieIsNoParting() {
@@ -53,7 +54,8 @@ import Testing
         func refusal(_ code: String) -> JSONValue {
             ["custom_id": "b", "response": .null, "error": ["code": .string(code)]]
         }
-        var report = ComparisonReport(job: "j", names: ["native", "peft"], jobs: [], tolerance: 0.05)
+        var report = ComparisonReport(
+            job: "j", names: ["native", "peft"], jobs: [], tolerance: 0.05)
         #expect(!report.agrees, "nothing was compared")
         report.add(answer, answer)
         report.add(refusal("BAD_LINE"), refusal("BAD_LINE"))
@@ -62,12 +64,14 @@ import Testing
         #expect(!report.agrees)
         #expect(report.findings.map(\.sides) == [["answered", "BAD_MODEL"]])
         let text = report.text(.plain)
-        #expect(text.contains("3 lines: 1 equal, 1 errors, 1 refused") && text.contains("BAD_MODEL"))
+        #expect(
+            text.contains("3 lines: 1 equal, 1 errors, 1 refused") && text.contains("BAD_MODEL"))
         #expect(report.json["verdicts"]?["errors"] == .integer(1))
     }
 
     @Test func linesAreMadeComparable() throws {
-        let given = #"{"custom_id":"a","url":"/v1/completions","body":{"prompt":"p","n":3,"temperature":2}}"#
+        let given =
+            #"{"custom_id":"a","url":"/v1/completions","body":{"prompt":"p","n":3,"temperature":2}}"#
         let made = try JSONValue.parse(ComparedLines.comparable(Array(given.utf8)))
         #expect(made["body"]?["temperature"]?.double == 0 && made["body"]?["n"] == nil)
         #expect(made["body"]?["logprobs"]?.integer == 5)

@@ -44,7 +44,8 @@ struct Compare: SessionCommand {
         let id = submitted["job"]?.string ?? job
         guard submitted["kind"]?.string == "infer" else {
             throw ToolError.usage(
-                "job \(id) is of kind \(submitted["kind"]?.string ?? "?"); only `infer` is compared")
+                "job \(id) is of kind \(submitted["kind"]?.string ?? "?"); only `infer` is compared"
+            )
         }
         let own = submitted["worker"]?.string
         guard own != worker else {
@@ -75,7 +76,8 @@ struct Compare: SessionCommand {
     ) throws -> [String] {
         var waiting = WaitOptions()
         waiting.quiet = quiet
-        let input = try Submitting(session: session, waiting: waiting).input("lines", file: file.path)
+        let input = try Submitting(session: session, waiting: waiting).input(
+            "lines", file: file.path)
         return try [own, worker].map { plugin in
             var request = JobRequest(kind: "infer", spec: spec)
             request.worker = plugin
@@ -98,7 +100,9 @@ final class ComparedLines {
     let path: String
 
     init(session: Session, job: String, limit: Int?) throws {
-        path = FileManager.default.temporaryDirectory.path + "/loraq-compare-\(UUID().uuidString).jsonl"
+        path =
+            FileManager.default.temporaryDirectory.path
+            + "/loraq-compare-\(UUID().uuidString).jsonl"
         let file = try OutputFile(path, replaces: false)
         do {
             var rest: [UInt8] = []

@@ -138,7 +138,9 @@ struct ComparisonReport {
         return own - second
     }
 
-    private static func finishReason(_ line: JSONValue) -> String? { choice(line)?["finish_reason"]?.string }
+    private static func finishReason(_ line: JSONValue) -> String? {
+        choice(line)?["finish_reason"]?.string
+    }
 
     private static func choice(_ line: JSONValue) -> JSONValue? {
         line["response"]?["body"]?["choices"]?.array?.first
@@ -163,7 +165,9 @@ struct ComparisonReport {
         return texts.indices.map { index in
             var top: [String: Double] = [:]
             if index < tops.count {
-                for entry in tops[index].object?.entries ?? [] { top[entry.key] = entry.value.double }
+                for entry in tops[index].object?.entries ?? [] {
+                    top[entry.key] = entry.value.double
+                }
             }
             return Token(
                 text: texts[index].string ?? "",
@@ -231,7 +235,8 @@ struct ComparisonReport {
             counts[word].map { "\(HumanText.count($0)) \(word)" }
         }
         text += "\(HumanText.plural(lines, "line")): \(words.joined(separator: ", "))"
-        text += "; \(HumanText.plural(tokens, "token")) compared, log probabilities apart by at most "
+        text +=
+            "; \(HumanText.plural(tokens, "token")) compared, log probabilities apart by at most "
         text += "\(Self.short(worstScore)), \(Self.short(meanScore)) on average\n"
         return text
     }
