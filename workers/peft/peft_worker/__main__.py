@@ -97,6 +97,8 @@ def _has_template(folder: pathlib.Path) -> bool:
 @worker.kind("adapter", resource_class="job", threads=1, prefetch=0)
 def register(task: Task) -> dict[str, Any]:
     """Copies a PEFT folder and loads the copy whole on its base."""
+    if task.spec["action"] != "register":
+        raise TaskError("INVALID_SPEC", f"the PEFT worker does no action `{task.spec['action']}`; the native worker does")
     with _computing:
         model, artifact = shelf.model(task)
     source, target = pathlib.Path(task.spec["path"]), pathlib.Path(task.workdir or "") / "adapter"

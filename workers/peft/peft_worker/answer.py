@@ -55,7 +55,7 @@ def infer(task: Task, shelf: Shelf, numerics: str) -> dict[str, Any]:
     }
     usage["total_tokens"] = sum(usage.values())
     task.usage = dict(usage)
-    return task.response(
+    response = task.response(
         {
             "id": task.id,
             "object": "chat.completion" if body.is_chat else "text_completion",
@@ -67,6 +67,9 @@ def infer(task: Task, shelf: Shelf, numerics: str) -> dict[str, Any]:
             "seed": seed,
         }
     )
+    if any(choice.finish == "cancelled" for choice in choices):
+        raise Stopped("cancelled", response)
+    return response
 
 
 def default_seed(task: Task) -> int:

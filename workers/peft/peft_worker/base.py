@@ -187,7 +187,8 @@ def source_folder(artifact: dict[str, Any]) -> pathlib.Path:
     if not (source / "config.json").exists():
         raise TaskError("BAD_MODEL", f"{artifact['name']} was made from {source}, which is not there any more", hint=again)
     names = folders.packed_sources(folder / "packed.bin")
-    if folders.weights_digest(folders.weight_files(source), names) != manifest.get("weights"):
+    is_gpt2 = folders.read_json(source / "config.json", "BAD_MODEL").get("model_type") == "gpt2"
+    if folders.weights_digest(folders.weight_files(source), names, conv1d=is_gpt2) != manifest.get("weights"):
         raise TaskError("BAD_MODEL", f"{source}: its weights are not those that {artifact['name']} was made from", hint=again)
     for name in ("tokenizer.json",):
         if (folder / name).exists() and folders.file_digest(folder / name) != folders.file_digest(source / name):

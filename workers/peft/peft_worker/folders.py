@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ COMPANIONS = (
     "chat_template.jinja",
     "chat_template.json",
 )
+_CONV1D = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
 _TYPE_NAMES = {
     torch.bfloat16: "BF16",
     torch.float16: "F16",
@@ -73,8 +73,8 @@ def tensor_names(file: Any) -> list[str]:
     return list(file.keys())
 
 
-def _tensors(files: list[pathlib.Path]) -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors of the files in bytewise order of their names, one in memory at a time."""
+def _tensors(files: list[pathlib.Path]) -> dict[str, Any]:
+    """The open file of each tensor, by its name."""
     where: dict[str, Any] = {}
     for file in files:
         handle = safe_open(str(file), framework="pt")
@@ -82,8 +82,13 @@ def _tensors(files: list[pathlib.Path]) -> Iterator[tuple[str, torch.Tensor]]:
             if name in where:
                 raise TaskError("BAD_MODEL", f"{file}: {name} is in another file too")
             where[name] = handle
-    for name in sorted(where, key=str.encode):
-        yield name, where[name].get_tensor(name)
+    return where
+
+
+def _stored_name(name: str, where: dict[str, Any]) -> str | None:
+    """What a file calls a tensor: the first GPT-2 checkpoints leave out `transformer.`."""
+    bare = name.removeprefix("transformer.")
+    return name if name in where else bare if bare in where else None
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
@@ -94,23 +99,26 @@ def _bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(array.reshape(-1)).cast("B") if array.size else memoryview(b"")
 
 
-def weights_digest(files: list[pathlib.Path], only: set[str] | None = None) -> str:
+def weights_digest(files: list[pathlib.Path], only: set[str] | None = None, *, conv1d: bool = False) -> str:
     """Digest of sorted tensors: for each a line of JSON with type, name and shape, then its elements (bf16 as they are,
     others as float32). With `only` the same as `weights` in the `model.json` that the native worker writes.
+
+    - conv1d: Matrices of GPT-2's Conv1D are digested as `[out, in]`.
 
     Raises `TaskError` when a tensor of `only` is missing.
     """
     hasher = hashlib.sha256()
-    missing = set(only or ())
-    for name, tensor in _tensors(files):
-        if only is not None and name not in only:
-            continue
-        missing.discard(name)
+    where = _tensors(files)
+    for name in sorted(where if only is None else only, key=str.encode):
+        stored = _stored_name(name, where)
+        if stored is None:
+            raise TaskError("BAD_MODEL", f"{files[0].parent}: tensors are missing, such as {name}")
+        tensor = where[stored].get_tensor(stored)
+        if conv1d and tensor.dim() == 2 and name.endswith(_CONV1D):
+            tensor = tensor.T.contiguous()
         head = {"dtype": _TYPE_NAMES.get(tensor.dtype, str(tensor.dtype)), "name": name, "shape": list(tensor.shape)}
         hasher.update(json.dumps(head, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n")
         hasher.update(_bytes(tensor))
-    if missing:
-        raise TaskError("BAD_MODEL", f"{files[0].parent}: tensors are missing, such as {min(missing)}")
     return f"sha256:{hasher.hexdigest()}"
 
 

@@ -143,3 +143,31 @@ def test_a_model_that_the_native_engine_refuses_can_be_run(client, tmp_path):
     client.wait(native)
     error = lines_of(client, native)["a"]["error"]
     assert error["code"] == "BAD_MODEL" and "peft" in error["message"]
+
+
+SOURCE = """
+import pathlib, sys
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+from peft_worker.base import source_folder
+print(source_folder({"name": "m", "path": sys.argv[3]}))
+"""
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt2-bare", "gemma3", "qwen2"])
+def test_the_source_of_a_prepared_model_is_known_by_its_weights(client, in_torch, family):
+    """Whatever the architecture calls its tensors, both workers digest the same."""
+    from conftest import ROOT
+
+    source = ROOT / "Tests/TransformerTests/Fixtures/families" / family / "model"
+    ended = client.wait(client.submit("prepare", {"name": family, "path": str(source)}))
+    assert ended["state"] == "succeeded", ended
+    digest = ended["result"]["digest"].removeprefix("sha256:")
+    folder = next(path for path in (client_home(client) / "models").iterdir() if digest in path.name)
+    found = in_torch(SOURCE, str(ROOT / "workers/peft"), str(ROOT / "clients/python/src"), str(folder))
+    assert found.strip() == str(source)
+
+
+def client_home(client):
+    import pathlib
+
+    return pathlib.Path(client.control_endpoint.removeprefix("ipc://")).parents[1]
