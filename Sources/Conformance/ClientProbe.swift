@@ -141,7 +141,7 @@ final class ClientProbe {
         case .logs: _ = try request.decode(LogsRequest.self)
         case .attach: _ = try request.decode(AttachRequest.self)
         case .detach: _ = try request.decode(DetachRequest.self)
-        case .ping, .workers, .tag, .remove, .scale, .drain: break
+        case .ping, .workers, .backup, .tag, .remove, .scale, .drain: break
         default:
             throw WireError(.unknownVerb, "\(request.verb) is no request of LQP/1 on this socket")
         }

@@ -16,7 +16,7 @@ RECIPE = {
     "r": 4,
     "lora_alpha": 8,
     "target_modules": ["q_proj", "v_proj", "down_proj"],
-    "learning_rate": 2e-3,
+    "learning_rate": 5e-4,
     "max_steps": 12,
     "per_device_train_batch_size": 4,
     "seed": 7,
@@ -57,7 +57,9 @@ def test_both_train_on_the_same_rows_labels_and_order(trained):
     # Before the first update an adapter does nothing, so the losses are those of the base.
     assert peft["first_loss"] == pytest.approx(native["first_loss"], abs=1e-4)
     assert peft["eval_loss_before"] == pytest.approx(native["eval_loss_before"], abs=1e-4)
-    assert peft["last_loss"] < peft["first_loss"] and peft["eval_loss_after"] < peft["eval_loss_before"]
+    assert peft["eval_loss_after"] < peft["eval_loss_before"]
+    for key in ("last_loss", "eval_loss_after"):
+        assert peft[key] == pytest.approx(native[key], rel=0.1), key
 
 
 @pytest.mark.parametrize("adapter", ["by-lora", "by-peft"])
@@ -129,6 +131,12 @@ def test_a_peft_folder_is_registered_and_checked_whole(client, trained, tmp_path
     assert failed["state"] == "failed" and failed["error"]["code"] == "BAD_ADAPTER", failed
 
 
+def flags(shown):
+    """The text, and for each token but the first, which nothing predicts, whether it is trained."""
+    trained = [span["trained"] for span in shown["spans"] for _ in range(span["tokens"])]
+    return "".join(span["text"] for span in shown["spans"]), trained[1:]
+
+
 ROWS = [
     {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
     {
@@ -160,8 +168,10 @@ def test_check_shows_the_same_tokens_and_labels_as_the_native_worker(client, tra
         schemas.check("result.check", ended["result"])
         found[worker] = ended["result"]
     native, peft = found["lora"], found["peft"]
-    for key in ("rows", "usable", "tokens", "labels", "shown", "duplicates", "lengths"):
+    for key in ("rows", "usable", "tokens", "labels", "duplicates", "lengths"):
         assert native[key] == peft[key], key
+    for one, other in zip(native["shown"], peft["shown"], strict=True):
+        assert (one["line"], flags(one)) == (other["line"], flags(other))
     assert [(row["line"], row["code"]) for row in native["refused"]] == [(row["line"], row["code"]) for row in peft["refused"]]
 
 
