@@ -28,6 +28,12 @@ final class ModelShelf: @unchecked Sendable {
         guard let artifact = envelope.artifacts.first(where: { $0.type == .model }) else {
             throw TaskFailure(ErrorObject(.internalError, .internal, "the task names no model"))
         }
+        if let plugin = artifact.meta?["prepared_by"]?.string {
+            throw TaskFailure.user(
+                "BAD_MODEL",
+                "\(artifact.name.text) was prepared by the plugin \(plugin), for its own use",
+                hint: "add --worker \(plugin) to run it there")
+        }
         guard let digest = ContentDigest(text: artifact.digest.text) else {
             throw TaskFailure(
                 ErrorObject(.internalError, .internal, "the model's digest is malformed"))
