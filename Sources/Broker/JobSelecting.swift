@@ -59,6 +59,12 @@ extension EventLoop {
     }
 
     private static func fault(of selector: String, _ ids: [JobID]) -> ErrorObject? {
+        guard ids.count <= maximumSelected else {
+            return ErrorObject(
+                .limit, .user,
+                "`\(selector.prefix(200))` means more than \(maximumSelected) jobs",
+                hint: "LIST goes through any number; name fewer jobs here, by id or by label")
+        }
         if ids.isEmpty, selector != "all" {
             return ErrorObject(
                 .unknownJob, .user, "no job matches `\(selector.prefix(200))`",
