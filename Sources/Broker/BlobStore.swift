@@ -135,9 +135,17 @@ final class BlobStore: Sendable {
         return digest
     }
 
-    /// Removes a blob that nothing needs any more.
-    func remove(_ digest: ContentDigest) throws(SystemError) {
-        try DurableFile.removeTree(path(of: digest))
+    /// Takes a blob that nothing needs any more out of its place, without waiting for the disk to free its bytes.
+    ///
+    /// - Returns: The path that is left to be removed; nil if there was no such blob.
+    func withdraw(_ digest: ContentDigest) throws(SystemError) -> String? {
+        let path = path(of: digest)
+        guard FilePath.exists(path) else { return nil }
+        let rest = partialPath(of: digest) + ".removed"
+        guard rename(path, rest) == 0 else {
+            throw SystemError(operation: "remove", path: path, code: errno)
+        }
+        return rest
     }
 
     /// Forgets uploads that were given up long ago, and what a killed broker left half-written.

@@ -168,9 +168,7 @@ extension EventLoop {
             switch result {
             case .failure(let error): loop.fail(request, error)
             case .success(let progress):
-                if progress.complete, piece != nil || header.bytesTotal == 0 {
-                    loop.noteBlob(digest, bytes: progress.received)
-                }
+                let progress = loop.noteUpload(digest, progress)
                 loop.reply(
                     request,
                     PutReply(
@@ -178,11 +176,5 @@ extension EventLoop {
                         complete: progress.complete))
             }
         }
-    }
-
-    /// Records a blob, so that it is found again when nothing needs it any more.
-    func noteBlob(_ digest: ContentDigest, bytes: Int) {
-        guard core != nil, let digest = Digest(digest) else { return }
-        batch.mutations.append(.putBlob(digest, bytes: Int64(bytes), at: moment.wall))
     }
 }

@@ -72,6 +72,8 @@ final class EventLoop {
     var splitSummaries: [JobID: SplitSummary] = [:]
     var jobCaches = JobCaches()
     var sinks = SinkTable()
+    /// While blobs that nothing needs are being looked for.
+    var blobRound: BlobRound?
     /// Digests whose folders are being put in place or registered just now.
     var installing: [Digest: Int] = [:]
     var installingKeys: Set<AttemptKey> = []

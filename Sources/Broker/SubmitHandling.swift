@@ -53,6 +53,10 @@ extension EventLoop {
         } then: { loop, stored in
             guard loop.core != nil else { return loop.fail(request, EventLoop.storeUnavailable) }
             for case .success(let body) in stored.values {
+                guard loop.blobs.size(of: body.digest) != nil else {
+                    // It was there, of old, and was removed since: to be written after all.
+                    return loop.submit(items, bodies, request)
+                }
                 loop.noteBlob(body.digest, bytes: body.bytes)
             }
             loop.accept(items, stored, request)
@@ -198,6 +202,7 @@ extension EventLoop {
                         "`inputs[\(index)].blob`: \(wireDigest) has not been uploaded",
                         hint: "send it with PUT first")
                 }
+                blobRound?.used.insert(content)
                 inputs.append(
                     JobInput(name: input.name.text, blob: digest, bytes: Int64(size)))
             }

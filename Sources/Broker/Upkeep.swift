@@ -6,6 +6,7 @@ extension EventLoop {
     /// Once a second: bounds that are kept by looking, not by each action.
     func upkeep() {
         watchDescriptors()
+        watchSockets()
         upkeepTurns += 1
         noteDrops()
         if upkeepTurns % 10 == 0 {
@@ -48,6 +49,33 @@ extension EventLoop {
         }
     }
 
+    /// Binds sockets again whose files somebody removed (`run` looks disposable, and cleaners of temporary folders go by
+    /// age): connections that are open stay, new ones find the broker. A broker whose store is gone ends.
+    private func watchSockets() {
+        guard FilePath.exists(home.database) else {
+            if case .running = stopPhase {
+                log.critical("\(home.database) was removed or moved: the broker ends")
+                beginStop()
+            }
+            return
+        }
+        for name in BrokerHome.sockets where !FilePath.exists("\(home.run)/\(name)") {
+            if name == "control", !acceptsPeers { continue }
+            do {
+                try home.prepare()
+                switch name {
+                case "control": try control.bind(home.endpoint(name))
+                case "dispatch": try dispatch.bind(home.endpoint(name))
+                case "results": try results.bind(home.endpoint(name))
+                default: try events.bind(home.endpoint(name))
+                }
+                log.warning("\(home.run)/\(name) was removed: made it again")
+            } catch {
+                log.error("\(home.run)/\(name) was removed: \(error)")
+            }
+        }
+    }
+
     /// Forgets jobs past their retention, and blobs that nothing needs.
     private func prune() {
         guard core != nil else { return }
@@ -65,12 +93,7 @@ extension EventLoop {
                     })
             }
         }
-        store.unreferencedBlobs(storedBefore: moment.wall - day, limit: 1_000) { [inbox] result in
-            inbox.post { loop in
-                guard case .success(let digests) = result else { return }
-                loop.removeBlobs(digests)
-            }
-        }
+        collectBlobs(storedBefore: moment.wall - day)
         let seconds = Int(moment.wall / 1_000)
         disk.add { [blobs] in try? blobs.removeStale(now: seconds) }
     }
@@ -79,17 +102,5 @@ extension EventLoop {
         guard core?.job(job) == nil else { return }
         let path = home.run(of: job.text)
         disk.add { try? DurableFile.removeTree(path) }
-    }
-
-    private func removeBlobs(_ digests: [Digest]) {
-        guard core != nil else { return }
-        for digest in digests { batch.mutations.append(.deleteBlob(digest)) }
-        batch.deferred.append(
-            .run { loop, isDurable in
-                guard isDurable else { return }
-                for digest in digests.compactMap(\.content) {
-                    loop.disk.add { [blobs = loop.blobs] in try? blobs.remove(digest) }
-                }
-            })
     }
 }

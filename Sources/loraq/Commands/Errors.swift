@@ -21,7 +21,7 @@ struct Errors: SessionCommand {
         if let output {
             let count = try ResultWriter(session: session).write(
                 job, stream: .errors, ordered: ordered, to: output, replaces: force)
-            if output != "-" {
+            if let count, output != "-" {
                 session.note("\(HumanText.plural(count, "line")) to \(output)")
             }
             return
