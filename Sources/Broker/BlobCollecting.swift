@@ -22,7 +22,10 @@ extension EventLoop {
         blobRound = BlobRound()
         batch.deferred.append(
             .run { loop, isDurable in
-                guard isDurable else { return loop.blobRound = nil }
+                guard isDurable else {
+                    loop.blobRound = nil
+                    return
+                }
                 loop.store.unreferencedBlobs(storedBefore: wall, limit: Self.blobsPerRound) {
                     [inbox = loop.inbox] result in
                     inbox.post { loop in

@@ -93,7 +93,8 @@ struct LedgerCheck: Sendable {
             if status.state.isFinal {
                 page.add(
                     "NOT_SPLIT",
-                    "the job ended before its file was read to the end: what was not read was not run")
+                    "the job ended before its file was read to the end: what was not read was not run"
+                )
             }
             return page
         }

@@ -99,10 +99,14 @@ import WireProtocol
         let looks = Mutex(0)
         let broker = try FakeBroker(home: folder.home) { request, _ in
             guard request.header["after"] == nil else {
-                let look = looks.withLock { $0 += 1; return $0 }
+                let look = looks.withLock {
+                    $0 += 1
+                    return $0
+                }
                 return [request.ok(["jobs": [jobObject("b", look > 2 ? "failed" : "running")]])]
             }
-            let jobs: [JSONValue] = request.header["jobs"] == ["b"] ? [] : [jobObject("a", "succeeded")]
+            let jobs: [JSONValue] =
+                request.header["jobs"] == ["b"] ? [] : [jobObject("a", "succeeded")]
             return [request.ok(["jobs": .array(jobs), "next": "a"])]
         }
         defer { broker.stop() }
