@@ -52,14 +52,14 @@ extension EventLoop {
     /// Binds sockets again whose files somebody removed (`run` looks disposable, and cleaners of temporary folders go by
     /// age): connections that are open stay, new ones find the broker. A broker whose store is gone ends.
     private func watchSockets() {
-        guard FilePath.exists(home.database) else {
+        guard !Self.isGone(home.database) else {
             if case .running = stopPhase {
                 log.critical("\(home.database) was removed or moved: the broker ends")
                 beginStop()
             }
             return
         }
-        for name in BrokerHome.sockets where !FilePath.exists("\(home.run)/\(name)") {
+        for name in BrokerHome.sockets where Self.isGone("\(home.run)/\(name)") {
             if name == "control", !acceptsPeers { continue }
             do {
                 try home.prepare()
@@ -74,6 +74,11 @@ extension EventLoop {
                 log.error("\(home.run)/\(name) was removed: \(error)")
             }
         }
+    }
+
+    /// Certainly not there: a disk that does not answer just now is no reason to end.
+    private static func isGone(_ path: String) -> Bool {
+        access(path, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR)
     }
 
     /// Forgets jobs past their retention, and blobs that nothing needs.
