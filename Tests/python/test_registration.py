@@ -207,13 +207,16 @@ def test_layers_that_the_model_does_not_have_are_what_is_told(client, tmp_path):
     assert 'layers_to_transform: entry "99" matches no module' in message
 
 
-@pytest.mark.parametrize("name", ["train", "eval"])
-def test_data_that_cannot_be_used_is_named_by_its_input(client, name):
+def test_data_that_cannot_be_used_is_named_by_its_input(client):
+    path = harness.ROOT / "examples" / "seedling" / "model"
+    prepared = client.wait(client.submit("prepare", {"name": "seedling", "path": str(path)}), LONG_S)
+    assert prepared["state"] == "succeeded", prepared
     good, empty = b'{"prompt": "a", "completion": "b"}\n', b"\n"
-    inputs = {"train": good} | {name: empty}
-    job = client.submit("finetune", {"model": "base", "name": "x", "recipe": {"max_steps": 1}}, inputs)
-    error = client.wait(job, LONG_S)["error"]
-    assert error["message"] == f"{name}: holds no rows", error
+    for name in ("train", "eval"):
+        inputs = {"train": good} | {name: empty}
+        spec = {"model": "seedling", "name": "x", "recipe": {"max_steps": 1}}
+        error = client.wait(client.submit("finetune", spec, inputs), LONG_S)["error"]
+        assert error["message"] == f"{name}: holds no rows", error
 
 
 def test_an_adapter_in_gguf_form_has_the_effect_of_the_folder_that_it_was_made_from(client, tmp_path):
