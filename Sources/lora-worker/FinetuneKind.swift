@@ -55,7 +55,9 @@ enum FinetuneKind {
         guard let artifact else {
             throw TaskFailure.user(.unknownArtifact, "recipe.adapter: there is no adapter \(name)")
         }
-        return try AdapterFolder.read(artifact.path, for: model.decoder)
+        return try AdapterKind.reading {
+            try AdapterFolder.read(artifact.path, for: model.decoder)
+        }
     }
 
     private static func control(_ context: JobContext) -> FineTuneControl {

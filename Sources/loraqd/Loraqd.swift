@@ -16,7 +16,7 @@ struct Loraqd: ParsableCommand {
             starts it in the background. Once its sockets are bound it writes the
             one line `ready` to standard output. All its state lies under its home
             folder: the queue (jobs.sqlite), uploads (blobs/), models and adapters,
-            results (runs/), worker logs (logs/), sockets and lock (run/). Kill it
+            results (runs/), worker logs (logs/), sockets (run/). Kill it
             at any time and start it again: every acknowledged job goes on, and
             workers that still run are taken over, not started twice.
 

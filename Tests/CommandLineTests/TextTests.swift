@@ -113,6 +113,16 @@ import Testing
         #expect(text.contains("waits for  no ready worker takes finetune\n"))
     }
 
+    @Test func aJobThatEndedBeforeItsFileWasReadIsNotBeingRead() throws {
+        func text(_ state: String) throws -> String {
+            let job = try JobSnapshot(["job": "x", "kind": "infer", "state": .string(state)])
+            return JobText.detail(job, nowMs: Self.now, style: .plain)
+        }
+        #expect(try text("splitting").contains("the file is being read"))
+        #expect(
+            try text("cancelled").contains("the job ended before its file was read to the end"))
+    }
+
     @Test func exitStatusOfJobs() throws {
         let batch = try JobSnapshot(Self.batch)
         let failed = try JobSnapshot(Self.fineTune)
@@ -130,6 +140,19 @@ import Testing
         #expect(error.status == .interrupted)
         #expect(error.message == "interrupted; j goes on")
         #expect(error.hint == "come back with `loraq wait j`, or end it with `loraq cancel j`")
+    }
+
+    @Test func anInterruptedWaitForManyJobsNeverAdvisesToCancelAll() {
+        let jobs = ["a", "b", "c", "d"]
+        let labelled = JobWaiter.interrupted(jobs, ["sweep"])
+        #expect(labelled.message == "interrupted; 4 jobs go on")
+        #expect(
+            labelled.hint
+                == "come back with `loraq wait sweep`, or end them with `loraq cancel sweep`")
+        for selectors in [["all"], [], jobs, ["all", "sweep"]] {
+            let hint = JobWaiter.interrupted(jobs, selectors).hint ?? ""
+            #expect(hint.contains("`loraq jobs`") && !hint.contains("all"))
+        }
     }
 }
 

@@ -50,6 +50,7 @@ private let checks: [ExampleCheck] = [
     header("submit_batch.request", SubmitBatchRequest.self),
     header("submit_batch.reply", SubmitBatchReply.self), header("put.request", PutRequest.self),
     header("put.reply", PutReply.self), header("select.request", SelectRequest.self),
+    header("status.request", StatusRequest.self),
     header("cancel.request", CancelRequest.self), header("jobs.reply", JobsReply.self),
     header("job_states.reply", JobStatesReply.self), header("list.request", ListRequest.self),
     header("retry.request", RetryRequest.self), header("retry.reply", RetryReply.self),

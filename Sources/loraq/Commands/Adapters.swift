@@ -92,20 +92,21 @@ struct Adapters: ParsableCommand {
 
         func run(_ session: Session) throws {
             let reference = try AdapterName.resolve(name, session)
-            var files = try ArtifactDownload(session: session, reference: reference)
+            let made = try ArtifactDownload(session: session, reference: reference)
                 .write(to: FilePath.absolute(folder))
+            var files = made.files.map(\.name)
             if gguf {
-                try AdapterGGUF.write(reference, in: FilePath.absolute(folder), session)
+                try AdapterGGUF.write(made.artifact, in: FilePath.absolute(folder), session)
                 files.append(AdapterGGUF.fileName)
             }
             if session.json {
                 return try session.print(
                     json: .object([
-                        "artifact": .string(reference), "folder": .string(folder),
+                        "artifact": .string(made.pinned), "folder": .string(folder),
                         "files": .array(files.map { .string($0) }),
                     ]))
             }
-            try session.print("\(reference) in \(folder): \(files.joined(separator: ", "))")
+            try session.print("\(made.pinned) in \(folder): \(files.joined(separator: ", "))")
         }
     }
 

@@ -21,7 +21,9 @@ struct Errors: SessionCommand {
         if let output {
             let count = try ResultWriter(session: session).write(
                 job, stream: .errors, ordered: ordered, to: output, replaces: force)
-            if output != "-" { try ResultWriter.report(count, of: job, in: output, session) }
+            if let count, output != "-" {
+                try ResultWriter.report(count, of: job, in: output, session)
+            }
             return
         }
         var lines = ResultStream(

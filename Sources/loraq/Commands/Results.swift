@@ -23,7 +23,7 @@ struct Results: SessionCommand {
         let job = try session.client.job(job)
         let count = try ResultWriter(session: session).write(
             job, stream: all ? .all : .results, ordered: ordered, to: output, replaces: force)
-        if let output, output != "-" {
+        if let count, let output, output != "-" {
             try ResultWriter.report(count, of: job, in: output, session)
         }
         if !job.isFinal {

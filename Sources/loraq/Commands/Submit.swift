@@ -82,7 +82,9 @@ struct Submit: SessionCommand {
                     "label": .string(first.label ?? ""), "jobs": .array(ids.map { .string($0) }),
                 ]))
         }
-        let jobs = try JobWaiter(session: session, options: waiting).wait(for: ids)
+        var waiter = JobWaiter(session: session, options: waiting)
+        waiter.selectors = first.label.map { [$0] } ?? []
+        let jobs = try waiter.wait(for: ids)
         if session.json {
             try session.print(
                 json: .object([

@@ -28,7 +28,9 @@ struct Wait: SessionCommand {
         options.timeout = timeout
         options.quiet = quiet
         if found.contains(where: { !$0.isFinal }) {
-            found = try JobWaiter(session: session, options: options).wait(for: found.map(\.id))
+            var waiter = JobWaiter(session: session, options: options)
+            waiter.selectors = jobs
+            found = try waiter.wait(for: found.map(\.id))
         }
         if session.json {
             if jobs.count == 1, jobs[0] != "all", let only = found.first, found.count == 1 {

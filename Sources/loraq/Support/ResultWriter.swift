@@ -8,11 +8,12 @@ struct ResultWriter {
     /// - Parameters:
     ///   - output: A file, or nil or `-` for standard output.
     ///   - inputs: Files that must not be written over, whatever `replaces` says.
-    /// - Returns: How many lines were written.
+    /// - Returns: How many lines were written; nil if no file was: a job that did not succeed and has no such line leaves
+    ///   none behind, so that the next try finds the name free.
     func write(
         _ job: JobSnapshot, stream: ResultStream.Stream, ordered: Bool, to output: String?,
         replaces: Bool, inputs: [String] = []
-    ) throws -> Int {
+    ) throws -> Int? {
         var lines = ResultStream(
             client: session.client, job: job.id, stream: stream,
             order: ordered ? .input : .completion,
@@ -25,6 +26,11 @@ struct ResultWriter {
             }
             let file = try OutputFile(output, replaces: replaces, inputs: inputs)
             let count = try lines.readAll { try file.write($0.lines) }.lines
+            if count == 0, !replaces, job.isFinal, job.state != "succeeded" {
+                file.abandon()
+                session.note("\(output) was not written: the job has no such lines")
+                return nil
+            }
             try file.commit()
             return count
         } catch let error as ToolError {

@@ -114,7 +114,11 @@ enum JobText {
     }
 
     private static func counts(_ job: JobSnapshot) -> String {
-        guard let total = job.total else { return "the file is being read" }
+        guard let total = job.total else {
+            return job.isFinal
+                ? "the job ended before its file was read to the end"
+                : "the file is being read"
+        }
         var parts = ["\(HumanText.count(total)) in all"]
         for name in ["ready", "leased", "backoff", "done", "failed", "cancelled", "dead"] {
             let count = job.count(name)
