@@ -108,8 +108,8 @@ let package = Package(
             dependencies: [
                 "WorkerRuntime", "WireProtocol", "FineTuning", "Generation", "Datasets",
                 "Transformer", "LoRA",
-                "ChatTemplate", "Tokenization", "Kernels", "ModelFiles", "JSONModel", "LinuxSystem",
-                argumentParser, logging,
+                "ChatTemplate", "Tokenization", "PatternMatching", "Kernels", "ModelFiles",
+                "JSONModel", "LinuxSystem", argumentParser, logging,
             ]),
     ]
         + [

@@ -15,6 +15,7 @@ enum CheckKind {
         guard case .check(let spec) = try context.spec() else {
             throw TaskFailure.user(.invalidSpec, "this is no spec of `check`")
         }
+        if spec.action == .plan { return try PlanKind.run(spec, context) }
         let model = try context.shelf.model(of: context.envelope)
         let recipe = try FineTuneRecipe(context.envelope.spec["recipe"] ?? .object(JSONObject()))
         let builder = try TrainingSource.builder(recipe, model)

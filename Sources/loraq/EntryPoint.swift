@@ -40,7 +40,7 @@ enum EntryPoint {
 
     /// Puts options after the subcommand's words, before anything that may end the options.
     private static func insert(_ options: [String], into arguments: [String]) -> [String] {
-        let groups: Set<String> = ["models", "adapters", "data", "workers"]
+        let groups: Set<String> = ["models", "adapters", "data", "workers", "plan"]
         guard let command = arguments.first, !command.hasPrefix("-") else {
             return arguments + options
         }
