@@ -28,7 +28,9 @@ import Testing
     }
 
     /// Merged, the models that PEFT computed unmerged: rsLoRA, patterns, DoRA, embedding, head, a saved head.
-    @Test(arguments: ["even", "odd"], ReferenceModel.variants)
+    @Test(
+        "KINDS 11: merging uses the one scaling of each module", arguments: ["even", "odd"],
+        ReferenceModel.variants)
     func mergedLogitsAreThoseOfPEFTUnmerged(_ name: String, _ variant: String) throws {
         let model = try ReferenceModel(name)
         let source = try merged(model, model.adapter(variant))
@@ -45,7 +47,9 @@ import Testing
     }
 
     /// The head of a tied base keeps the embedding's old numbers when only the embedding is adapted, and the other way.
-    @Test(arguments: ["embed_tokens", "lm_head"])
+    @Test(
+        "KINDS 12: merging unties what it makes different, and writes both matrices",
+        arguments: ["embed_tokens", "lm_head"])
     func aTiedHeadIsUntiedOnTheSideThatChanged(_ target: String) throws {
         let model = try ReferenceModel("odd")
         let config = LoRAConfig(rank: 2, alpha: 4, targets: .list([target]))
