@@ -31,12 +31,11 @@ public final class MergedCheckpoint: TensorSource, @unchecked Sendable {
         let b: Matrix
     }
 
-    private static let embedding = "model.embed_tokens.weight"
-    private static let head = "lm_head.weight"
     /// Rows computed at once.
     private static let blockRows = 256
 
     private let base: any TensorSource
+    private let baseConfig: ModelConfig
     private let products: FloatProducts
     private let changes: [String: Change]
     private let saved: [String: [Float]]
@@ -75,7 +74,9 @@ public final class MergedCheckpoint: TensorSource, @unchecked Sendable {
         let touched = Set(changes.keys).union(saved.keys)
         let isUntied =
             baseConfig.tiedEmbeddings
-            && !touched.isDisjoint(with: [Self.embedding, Self.head])
+            && !touched.isDisjoint(with: [
+                baseConfig.embeddingPath + ".weight", baseConfig.headPath + ".weight",
+            ])
         self.isUntied = isUntied
         let json = try Self.config(configJSON, untied: isUntied, elementType)
         self.configJSON = json
@@ -93,14 +94,13 @@ public final class MergedCheckpoint: TensorSource, @unchecked Sendable {
         }
         tensors = names.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
         changedNames = tensors.map(\.name).filter(touched.contains)
-        tiedBase = baseConfig.tiedEmbeddings
+        self.baseConfig = baseConfig
     }
-
-    private let tiedBase: Bool
 
     /// The base's tensor under a name: a tied head is the embedding.
     private static func stored(_ name: String, _ config: ModelConfig) -> String {
-        name == head && config.tiedEmbeddings ? embedding : name
+        name == config.headPath + ".weight" && config.tiedEmbeddings
+            ? config.embeddingPath + ".weight" : name
     }
 
     private static func check(
@@ -159,7 +159,7 @@ public final class MergedCheckpoint: TensorSource, @unchecked Sendable {
             for index in output.indices { output[index] = whole[rows.lowerBound * width + index] }
             return
         }
-        let stored = name == Self.head && tiedBase ? Self.embedding : name
+        let stored = Self.stored(name, baseConfig)
         guard let change = changes[name] else {
             return try base.readFloats(stored, rows: rows, into: output)
         }

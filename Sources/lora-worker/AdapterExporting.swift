@@ -106,8 +106,9 @@ struct AdapterExporting {
 
     /// Weights and the small files beside them; bytes in all.
     private func write(_ merged: MergedCheckpoint) throws -> Int {
+        let stored = try CheckpointSource.stored(merged, config: merged.config)
         var bytes = try SafetensorsStreamWriter.write(
-            merged.tensors, from: merged, to: partial + "/model.safetensors"
+            stored.tensors, from: stored, to: partial + "/model.safetensors"
         ) { done, total in
             try context.checkStop()
             context.task.report(

@@ -49,7 +49,8 @@ struct DriftReport {
         }
         let compute = try Compute(pool: context.shelf.pool)
         let stored = try Decoder(
-            config: merged.config, source: SafetensorsCheckpoint(folder: folder),
+            config: merged.config,
+            source: CheckpointSource.open(folder: folder, config: merged.config),
             elementType: merged.tensors.contains {
                 $0.elementType == .bfloat16 && $0.shape.count > 1
             }
