@@ -112,8 +112,8 @@ let package = Package(
             dependencies: [
                 "WorkerRuntime", "WireProtocol", "FineTuning", "Generation", "Datasets",
                 "Transformer", "LoRA",
-                "ChatTemplate", "Tokenization", "Kernels", "ModelFiles", "JSONModel", "LinuxSystem",
-                argumentParser, logging,
+                "ChatTemplate", "Tokenization", "PatternMatching", "Kernels", "ModelFiles",
+                "JSONModel", "LinuxSystem", argumentParser, logging,
             ]),
     ]
         + [

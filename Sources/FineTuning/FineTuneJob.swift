@@ -73,7 +73,7 @@ public struct FineTuneJob {
         }
     }
 
-    private func read(_ path: String, _ control: FineTuneControl) throws -> TrainingDataset {
+    func read(_ path: String, _ control: FineTuneControl) throws -> TrainingDataset {
         try TrainingDataset.read(path: path, builder: builder) { _, _ in
             if let reason = control.stopRequested() { throw Stopped(reason: reason) }
             control.advanced(1)
@@ -84,8 +84,7 @@ public struct FineTuneJob {
         _ start: AdapterStart, _ data: TrainingDataset, _ evaluation: TrainingDataset?,
         _ control: FineTuneControl
     ) throws -> Ending {
-        let longest = (data.examples + (evaluation?.examples ?? [])).map(\.tokens.count).max() ?? 1
-        let rows = max(longest, min(passTokens, max(data.report.tokens, 1)))
+        let rows = passRows(data, evaluation)
         let model = try TrainingStep(
             decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows)
         let identity = RunIdentity(
@@ -106,6 +105,12 @@ public struct FineTuneJob {
             return .finished(
                 try product(model.adapter(), start, summary, data, evaluation, identity))
         }
+    }
+
+    /// The most tokens of a pass.
+    func passRows(_ data: TrainingDataset, _ evaluation: TrainingDataset?) -> Int {
+        let longest = (data.examples + (evaluation?.examples ?? [])).map(\.tokens.count).max() ?? 1
+        return max(longest, min(passTokens, max(data.report.tokens, 1)))
     }
 
     private func product(

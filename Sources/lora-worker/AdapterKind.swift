@@ -14,6 +14,7 @@ enum AdapterKind {
         switch spec {
         case .register(let spec): return try register(spec, context)
         case .merge(let spec): return try AdapterMerging.run(spec, context)
+        case .export(let spec): return try AdapterExporting.run(spec, context)
         }
     }
 

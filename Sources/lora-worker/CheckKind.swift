@@ -17,6 +17,7 @@ enum CheckKind {
         guard case .check(let spec) = try context.spec() else {
             throw TaskFailure.user(.invalidSpec, "this is no spec of `check`")
         }
+        if spec.action == .plan { return try PlanKind.run(spec, context) }
         let model = try context.shelf.model(of: context.envelope)
         guard let tokenizer = model.tokenizer else {
             throw TaskFailure.user("NO_TOKENIZER", "the model has no tokenizer")

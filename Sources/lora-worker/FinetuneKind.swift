@@ -37,7 +37,7 @@ enum FinetuneKind {
     }
 
     /// The base in the type that the recipe asks for: the mapped one, or one unpacked to float32.
-    private static func decoder(_ recipe: FineTuneRecipe, _ model: LoadedModel) throws -> Decoder {
+    static func decoder(_ recipe: FineTuneRecipe, _ model: LoadedModel) throws -> Decoder {
         guard let name = recipe.elementTypeName, name != model.decoder.elementType.rawValue else {
             return model.decoder
         }
@@ -47,7 +47,7 @@ enum FinetuneKind {
             hint: "add the model once more under another name with --dtype \(name)")
     }
 
-    private static func startingAdapter(
+    static func startingAdapter(
         _ recipe: FineTuneRecipe, _ context: JobContext, _ model: LoadedModel
     ) throws -> Adapter? {
         guard let name = recipe.startingAdapter else { return nil }
@@ -60,7 +60,7 @@ enum FinetuneKind {
         }
     }
 
-    private static func control(_ context: JobContext) -> FineTuneControl {
+    static func control(_ context: JobContext) -> FineTuneControl {
         FineTuneControl(
             stopRequested: {
                 switch context.task.stopReason {

@@ -28,6 +28,11 @@ final class ModelShelf: @unchecked Sendable {
         guard let artifact = envelope.artifacts.first(where: { $0.type == .model }) else {
             throw TaskFailure(ErrorObject(.internalError, .internal, "the task names no model"))
         }
+        return try model(artifact)
+    }
+
+    /// The base model of an artifact.
+    func model(_ artifact: TaskEnvelope.Artifact) throws -> LoadedModel {
         if let plugin = artifact.meta?["prepared_by"]?.string {
             throw TaskFailure.user(
                 "BAD_MODEL",

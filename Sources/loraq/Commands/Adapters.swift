@@ -81,35 +81,6 @@ struct Adapters: ParsableCommand {
         }
     }
 
-    struct Export: SessionCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Write an adapter as a PEFT folder, and for llama.cpp as GGUF.")
-        @Argument(help: "M:A, M:A@3, or A where that is unambiguous.") var name: String
-        @Argument(help: "The folder to make.") var folder: String
-        @Flag(help: "Also write adapter.gguf there, the form that llama.cpp reads.")
-        var gguf = false
-        @OptionGroup var common: CommonOptions
-
-        func run(_ session: Session) throws {
-            let reference = try AdapterName.resolve(name, session)
-            let made = try ArtifactDownload(session: session, reference: reference)
-                .write(to: FilePath.absolute(folder))
-            var files = made.files.map(\.name)
-            if gguf {
-                try AdapterGGUF.write(made.artifact, in: FilePath.absolute(folder), session)
-                files.append(AdapterGGUF.fileName)
-            }
-            if session.json {
-                return try session.print(
-                    json: .object([
-                        "artifact": .string(made.pinned), "folder": .string(folder),
-                        "files": .array(files.map { .string($0) }),
-                    ]))
-            }
-            try session.print("\(made.pinned) in \(folder): \(files.joined(separator: ", "))")
-        }
-    }
-
     struct Tag: SessionCommand {
         static let configuration = CommandConfiguration(
             abstract: "Put a tag on a version: M:A#TAG then names it, until the tag moves on.")

@@ -12,7 +12,8 @@ struct Submit: SessionCommand {
             commands take in place of an id (loraq wait LABEL; --after LABEL waits for all of them).
             """)
 
-    @Argument(help: "The kind: infer, finetune, prepare, adapter, check, or a plugin's own.")
+    @Argument(
+        help: "The kind: infer, finetune, prepare, adapter, check, evaluate, or a plugin's own.")
     var kind: String
     @Argument(
         help: ArgumentHelp("The spec, a JSON object (`-`: standard input).", valueName: "spec.json")
