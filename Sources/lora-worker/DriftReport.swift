@@ -29,7 +29,9 @@ struct DriftReport {
     func run() throws -> (drift: ExportResult.Drift, warnings: [String]) {
         let recipe = try FineTuneRecipe(.object(JSONObject()))
         let data = try TrainingDataset.read(
-            path: prompts, builder: try TrainingSource.builder(recipe, model))
+            path: prompts,
+            builder: try TrainingSource.builder(
+                recipe, model, now: context.envelope.jobTime))
         try data.requireLabels()
         var texts: [TrainingExample] = []
         var tokens = 0

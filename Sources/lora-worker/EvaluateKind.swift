@@ -118,7 +118,8 @@ struct EvaluateKind {
         }
         let recipe = try FineTuneRecipe(.object(JSONObject()))
         let data = try TrainingDataset.read(
-            path: try context.input("eval"), builder: try TrainingSource.builder(recipe, model))
+            path: try context.input("eval"),
+            builder: try TrainingSource.builder(recipe, model, now: context.envelope.jobTime))
         try data.requireLabels()
         let scorer = RowScorer(
             model: model, adapter: adapter, spec: spec, patterns: patterns, context: context)

@@ -17,7 +17,8 @@ enum PlanKind {
         let job = FineTuneJob(
             decoder: try FinetuneKind.decoder(recipe, model),
             base: model.prepared.manifest.base.text, baseModelName: spec.model.model.text,
-            builder: try TrainingSource.builder(recipe, model), recipe: recipe,
+            builder: try TrainingSource.builder(recipe, model, now: context.envelope.jobTime),
+            recipe: recipe,
             trainingPath: try context.input("data"), evaluationPath: context.inputIfAny("eval"),
             startingAdapter: try FinetuneKind.startingAdapter(recipe, context, model),
             folder: try context.workdir(), compute: try Compute(pool: context.shelf.pool),
