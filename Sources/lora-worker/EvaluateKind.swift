@@ -112,7 +112,7 @@ struct EvaluateKind {
                 throw TaskFailure(
                     ErrorObject(.internalError, .internal, "the adapter's digest is malformed"))
             }
-            adapter = try model.adapter(folder: artifact.path, digest: digest)
+            adapter = try model.adapter(folder: artifact.path, digest: digest).adapter
         } else {
             adapter = nil
         }
