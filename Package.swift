@@ -57,9 +57,6 @@ let package = Package(
                 logging,
             ]),
         .target(
-            name: "Conformance",
-            dependencies: ["WireProtocol", "ZeroMQ", "JSONModel", "LinuxSystem"]),
-        .target(
             name: "LoraqClient",
             dependencies: ["WireProtocol", "ZeroMQ", "JSONModel", "LinuxSystem", logging]),
 
@@ -102,8 +99,7 @@ let package = Package(
         .executableTarget(
             name: "loraq",
             dependencies: [
-                "Conformance", "LoraqClient", "WireProtocol", "JSONModel", "LinuxSystem",
-                argumentParser, yams,
+                "LoraqClient", "WireProtocol", "JSONModel", "LinuxSystem", argumentParser, yams,
             ]),
         .executableTarget(
             name: "loraqd", dependencies: ["Broker", "LinuxSystem", argumentParser, logging]),

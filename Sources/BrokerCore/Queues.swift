@@ -2,8 +2,7 @@ extension Core {
     private func laneKey(of job: LiveJob) -> LaneKey {
         LaneKey(
             kind: job.submission.kind, isLines: job.isLines,
-            numerics: job.status.allowsAnyNumerics ? nil : job.status.numerics,
-            worker: job.submission.worker)
+            numerics: job.status.allowsAnyNumerics ? nil : job.status.numerics)
     }
 
     /// Nothing but a free worker is missing.

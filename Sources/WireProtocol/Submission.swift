@@ -19,8 +19,6 @@ public struct Submission: Codable, Sendable, Equatable {
     public var memoryBytes: Int?
     /// `any` lets the job go on under other numerics than those of its first attempt.
     public var numerics: NumericsRule?
-    /// The plugin whose workers run it; nil: any that takes the kind unasked.
-    public var worker: WireName?
 
     public static let defaultTenant = "default"
     public static let priorities = -100...100
@@ -30,14 +28,13 @@ public struct Submission: Codable, Sendable, Equatable {
         case id, kind, spec, inputs, after, priority, tenant, label
         case maxSeconds = "max_seconds"
         case memoryBytes = "memory_bytes"
-        case numerics, worker
+        case numerics
     }
 
     public init(
         id: JobID, kind: WireName, spec: JSONValue, inputs: [SubmissionInput] = [],
         after: [Dependency] = [], priority: Int = 0, tenant: WireName? = nil, label: String? = nil,
-        maxSeconds: Int? = nil, memoryBytes: Int? = nil, numerics: NumericsRule? = nil,
-        worker: WireName? = nil
+        maxSeconds: Int? = nil, memoryBytes: Int? = nil, numerics: NumericsRule? = nil
     ) {
         self.id = id
         self.kind = kind
@@ -50,7 +47,6 @@ public struct Submission: Codable, Sendable, Equatable {
         self.maxSeconds = maxSeconds
         self.memoryBytes = memoryBytes
         self.numerics = numerics
-        self.worker = worker
     }
 
     public init(from decoder: any Decoder) throws {
@@ -68,7 +64,6 @@ public struct Submission: Codable, Sendable, Equatable {
         maxSeconds = try fields.decodeIfPresent(Int.self, forKey: .maxSeconds)
         memoryBytes = try fields.decodeIfPresent(Int.self, forKey: .memoryBytes)
         numerics = try fields.decodeIfPresent(NumericsRule.self, forKey: .numerics)
-        worker = try fields.decodeIfPresent(WireName.self, forKey: .worker)
         try check()
     }
 
