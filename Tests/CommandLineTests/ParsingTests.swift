@@ -49,6 +49,10 @@ import Testing
                 == 0.9)
         #expect(
             try parse(Adapters.Scale.self, "adapters scale tiny:a -1 --name not-a").factor() == -1)
+        let wrong = #expect(throws: (any Error).self) {
+            try Loraq.parseAsRoot(["adapters", "scale", "tiny:a", "-1", "--name", "b", "--nowait"])
+        }
+        #expect(wrong.map { Loraq.fullMessage(for: $0) }?.contains("option '--nowait'") == true)
         #expect(
             try parse(Adapters.Scale.self, "adapters scale --name b tiny:a 0.5 -q").factor() == 0.5)
         #expect(

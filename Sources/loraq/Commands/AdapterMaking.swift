@@ -88,6 +88,10 @@ extension Adapters {
         mutating func validate() throws { _ = try factor() }
 
         func factor() throws -> Double {
+            // `allUnrecognized` takes what looks like an option, too.
+            if let option = factors.first(where: { $0.hasPrefix("-") && Double($0) == nil }) {
+                throw ValidationError("Unknown option '\(option)'")
+            }
             guard factors.count == 1, let factor = Double(factors[0]) else {
                 throw ValidationError(
                     factors.isEmpty
