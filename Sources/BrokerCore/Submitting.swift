@@ -374,12 +374,24 @@ extension Core {
         if runnable <= 0 {
             return BrokerError(
                 .badState, .user, "no line of job \(job.id) can be run: there is nothing to retry",
-                hint: "correct the file and submit it as a new job")
+                hint:
+                    "correct the file, or add the model or adapter that it names, and submit it as a new job"
+            )
         }
         if scope == .failed, counts.total != nil, counts.done >= runnable {
+            let refused = job.status.badLines
+            guard refused == 0 else {
+                return BrokerError(
+                    .badState, .user,
+                    "every line of job \(job.id) that was taken succeeded; \(refused) were refused when it was read, "
+                        + "and no retry takes them in",
+                    hint:
+                        "`loraq errors \(job.id)` lists them: submit them as a new job once what was wrong or missing "
+                        + "is mended")
+            }
             return BrokerError(
                 .badState, .user,
-                "every task of job \(job.id) that can be run succeeded: there is nothing to retry",
+                "every task of job \(job.id) succeeded: there is nothing to retry",
                 hint: "--all runs everything again")
         }
         if isBrokerDraining {

@@ -38,6 +38,8 @@ public struct TrainableUpdate: Sendable {
         let up: PackedMatrix
         /// Float32 form of `up`, `[outputs, ranks]`.
         let staging: Matrix
+        /// `up` as the forward product takes it: itself, or its two halves where the joined matrix is paired.
+        let pieces: [(columns: Range<Int>, up: PackedMatrix)]
     }
 
     public let modules: [TrainableModule]
@@ -54,8 +56,10 @@ public struct TrainableUpdate: Sendable {
     /// - Parameters:
     ///   - modules: Not empty; all with the same inputs.
     ///   - outputs: Output columns of the joined matrix.
+    ///   - isPaired: Whether the joined matrix is paired.
     public init(
-        _ modules: [TrainableModule], outputs: Int, elementType: ElementType, compute: Compute
+        _ modules: [TrainableModule], outputs: Int, isPaired: Bool = false,
+        elementType: ElementType, compute: Compute
     ) throws {
         guard let inputs = modules.first?.plan.module.inputs else {
             throw LoRAError(.tensors, "no module to train")
@@ -73,11 +77,16 @@ public struct TrainableUpdate: Sendable {
             module.columnStart..<module.columnStart + module.plan.module.outputs
         }
         func part(_ columns: Range<Int>, _ ranks: Range<Int>) throws -> Part {
-            Part(
-                columns: columns, ranks: ranks,
-                up: try PackedMatrix(
-                    PackedMatrix.Layout(rows: columns.count, columns: ranks.count, elementType)),
-                staging: try Matrix(rows: columns.count, columns: ranks.count))
+            func packed(_ columns: Range<Int>) throws -> PackedMatrix {
+                try PackedMatrix(
+                    PackedMatrix.Layout(rows: columns.count, columns: ranks.count, elementType))
+            }
+            let up = try packed(columns)
+            let pieces = PackedUpdate.pieces(of: columns, outputs: outputs, isPaired: isPaired)
+            return Part(
+                columns: columns, ranks: ranks, up: up,
+                staging: try Matrix(rows: columns.count, columns: ranks.count),
+                pieces: try pieces.map { ($0, $0 == columns ? up : try packed($0)) })
         }
         let isAligned = modules.allSatisfy {
             let range = columns($0)
@@ -114,7 +123,13 @@ public struct TrainableUpdate: Sendable {
                 into: part.staging.rows(rows..<rows + module.plan.module.outputs)
                     .columns(ranks..<ranks + rank))
         }
-        for part in parts { try compute.pack([part.staging], into: part.up) }
+        for part in parts {
+            try compute.pack([part.staging], into: part.up)
+            for (columns, up) in part.pieces where columns != part.columns {
+                let start = columns.lowerBound - part.columns.lowerBound
+                try compute.pack([part.staging.rows(start..<start + columns.count)], into: up)
+            }
+        }
         try compute.pack([downStaging], into: down)
         try compute.transpose(down, into: downTransposed)
     }
@@ -126,10 +141,12 @@ public struct TrainableUpdate: Sendable {
     ///   - u: `[rows, width]`, kept for the backward pass.
     public func forward(_ x: Matrix, into u: Matrix, _ compute: Compute) throws -> [LowRankTerm] {
         try compute.linear(x, down, into: u)
-        return try parts.map {
-            LowRankTerm(
-                rows: 0..<x.rows, firstColumn: $0.columns.lowerBound, u: try u.columns($0.ranks),
-                up: $0.up)
+        return try parts.flatMap { part in
+            try part.pieces.map { columns, up in
+                LowRankTerm(
+                    rows: 0..<x.rows, firstColumn: columns.lowerBound,
+                    u: try u.columns(part.ranks), up: up)
+            }
         }
     }
 

@@ -45,7 +45,7 @@ public final class ServedAdapter: Sendable {
         for module in adapter.modules { byPath[module.plan.module.path] = module }
 
         func update(
-            _ paths: [(path: String, columnStart: Int)], outputs: Int
+            _ paths: [(path: String, columnStart: Int)], outputs: Int, isPaired: Bool = false
         ) throws -> PackedUpdate? {
             var modules: [(module: AdaptedModule, columnStart: Int)] = []
             var norms: [[Float]?] = []
@@ -58,14 +58,16 @@ public final class ServedAdapter: Sendable {
             }
             if modules.isEmpty { return nil }
             return try PackedUpdate(
-                modules, outputs: outputs, elementType: elementType, compute: compute, norms: norms)
+                modules, outputs: outputs, isPaired: isPaired, elementType: elementType,
+                compute: compute, norms: norms)
         }
 
         layers = try (0..<config.layerCount).map { layer in
             func layerUpdate(_ product: LayerProduct) throws -> PackedUpdate? {
                 try update(
                     config.projections(layer, product).map { ($0.path, $0.firstOutput) },
-                    outputs: config.outputs(of: product))
+                    outputs: config.outputs(of: product),
+                    isPaired: decoder.weights.layers[layer].matrix(product).paired)
             }
             return Layer(
                 queryKeyValue: try layerUpdate(.queryKeyValue),

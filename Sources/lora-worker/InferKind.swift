@@ -51,7 +51,7 @@ final class InferKind: @unchecked Sendable {
             do {
                 try begin(task)
             } catch {
-                let failure = TaskFailure(error)
+                let failure = TaskFailure(sorting: error)
                 task.fail(failure.error, param: failure.field)
             }
         }
@@ -85,7 +85,14 @@ final class InferKind: @unchecked Sendable {
         guard let tokenizer = model.tokenizer else {
             throw TaskFailure.user("NO_TOKENIZER", "the model has no tokenizer")
         }
-        let prompt = try Prompt(body, model: model, tokenizer: tokenizer)
+        let vocabulary = model.decoder.config.vocabularySize
+        if let token = body.sampling.logitBias.keys.filter({ $0 >= vocabulary }).min() {
+            throw TaskFailure.user(
+                .badLine, "the model has no token \(token); its ids end at \(vocabulary - 1)",
+                field: "body.logit_bias.\(token)")
+        }
+        let prompt = try Prompt(
+            body, model: model, tokenizer: tokenizer, now: task.envelope.jobTime)
         var request = GenerationRequest(
             prompt: prompt.tokens, adapter: adapter,
             maximumTokens: body.maximumTokens ?? (endpoint == .chat ? Int.max : 16))
@@ -127,13 +134,13 @@ final class InferKind: @unchecked Sendable {
                     default: task.succeed(response: json, usage: usage)
                     }
                 case .failed(let error):
-                    let failure = TaskFailure(error)
+                    let failure = TaskFailure(sorting: error)
                     task.fail(failure.error, param: failure.field)
                 }
             }
             task.onStop { _ in engine.cancel(id) }
         } catch {
-            task.fail(TaskFailure(error).error)
+            task.fail(TaskFailure(sorting: error).error)
         }
     }
 
@@ -199,11 +206,13 @@ struct Prompt {
     let tokens: [Int32]
 
     /// - Throws: `NO_TEMPLATE`, what the template or the tokenizer throws, or `BAD_LINE`.
-    init(_ body: InferenceBody, model: LoadedModel, tokenizer: Tokenizer) throws {
+    init(
+        _ body: InferenceBody, model: LoadedModel, tokenizer: Tokenizer, now: LocalTime
+    ) throws {
         switch body.prompt {
         case .text(let text):
             self.text = text
-            tokens = try tokenizer.encode(text, addSpecialTokens: true)
+            tokens = try tokenizer.plainSpans(text).ids
         case .tokens(let tokens):
             let limit = Int32(clamping: model.decoder.config.vocabularySize)
             if let wrong = tokens.first(where: { $0 >= limit }) {
@@ -216,7 +225,7 @@ struct Prompt {
         case .messages(let messages, let tools, let variables):
             let rendered = try ChatRendering.render(
                 model, messages: messages, tools: tools, variables: variables,
-                addGenerationPrompt: true)
+                addGenerationPrompt: true, now: now)
             text = rendered.text
             // The template writes the special tokens itself.
             tokens = try tokenizer.encode(text, addSpecialTokens: false)

@@ -49,12 +49,7 @@ final class LoadedModel: @unchecked Sendable {
         template = try prepared.chatTemplate().map { source in
             Result { try ConversationTemplate(source: source) }
         }
-        var tokens: [(name: String, text: String)] = []
-        for name in ["bos_token", "eos_token", "pad_token", "unk_token"] {
-            // Either the text, or an added token's description.
-            let value = settings?[name]
-            if let text = value?.string ?? value?["content"]?.string { tokens.append((name, text)) }
-        }
+        let tokens = TemplateSource.specialTokens(of: settings)
         templateTokens = tokens
         var ends = Set(prepared.config.specialTokens.end.compactMap { Int32(exactly: $0) })
         tokenizerEnd = tokens.first { $0.name == "eos_token" }.flatMap { [tokenizer] in

@@ -28,6 +28,11 @@ final class ModelShelf: @unchecked Sendable {
         guard let artifact = envelope.artifacts.first(where: { $0.type == .model }) else {
             throw TaskFailure(ErrorObject(.internalError, .internal, "the task names no model"))
         }
+        return try model(artifact)
+    }
+
+    /// The base model of an artifact.
+    func model(_ artifact: TaskEnvelope.Artifact) throws -> LoadedModel {
         guard let digest = ContentDigest(text: artifact.digest.text) else {
             throw TaskFailure(
                 ErrorObject(.internalError, .internal, "the model's digest is malformed"))

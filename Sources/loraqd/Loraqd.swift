@@ -17,7 +17,7 @@ struct Loraqd: ParsableCommand {
             starts it in the background. Once its sockets are bound it writes the
             one line `ready` to standard output. All its state lies under its home
             folder: the queue (jobs.sqlite), uploads (blobs/), models and adapters,
-            results (runs/), worker logs (logs/), sockets and lock (run/). Kill it
+            results (runs/), worker logs (logs/), sockets (run/). Kill it
             at any time and start it again: every acknowledged job goes on, and
             workers that still run are taken over, not started twice.
 
@@ -115,9 +115,16 @@ struct Loraqd: ParsableCommand {
                 "--listen must be ADDRESS:PORT, like 0.0.0.0:7420, not `\(listen)`")
         }
         _ = try limits()
-        if let memory, memory < 1 { throw ValidationError("--memory must be at least 1 MiB") }
-        guard heartbeatMs >= 10, leaseMs >= 2 * heartbeatMs else {
-            throw ValidationError("--lease-ms must be at least twice --heartbeat-ms")
+        if home?.isEmpty == true { throw ValidationError("--home must name a folder") }
+        if let memory, !(1...1 << 30).contains(memory) {
+            throw ValidationError("--memory must be 1 to \(1 << 30) MiB")
+        }
+        guard (10...3_600_000).contains(heartbeatMs) else {
+            throw ValidationError("--heartbeat-ms must be 10 to 3600000")
+        }
+        guard (2 * heartbeatMs...86_400_000).contains(leaseMs) else {
+            throw ValidationError(
+                "--lease-ms must be at least twice --heartbeat-ms, and at most 86400000")
         }
         for folder in workers where !FilePath.isDirectory(folder) {
             throw ValidationError("--workers: there is no folder \(folder)")

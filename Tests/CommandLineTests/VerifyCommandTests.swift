@@ -36,9 +36,8 @@ import Testing
 
     /// Twelve steps of training included; made by transformers and PEFT as the others.
     @Test(arguments: [
-        "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "gemma2", "gemma3",
-        "gpt2", "rope-yarn",
-        "rope-longrope",
+        "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "phi3", "gemma2", "gemma3",
+        "gpt2",
     ])
     func familiesPass(_ family: String) throws {
         for dtype in ["float32", "bfloat16"] {
@@ -50,8 +49,10 @@ import Testing
 
     /// `attention_bias` and `mlp_bias`: paired and unpaired gates, DoRA, a residual multiplier, norms around the blocks.
     /// GPT-2 as its first checkpoints are, with other settings, DoRA, adapters on embedding and head, a saved head.
+    /// YaRN; LongRoPE passing its original length, alone and with Phi-4-mini's other parts.
     @Test(arguments: [
         ("llama-bias", 15), ("granite-bias", 13), ("gemma3-bias", 13), ("gpt2-bare", 19),
+        ("rope-yarn", 13), ("rope-longrope", 13), ("phi3-longrope", 15),
     ])
     func variationsPass(_ name: String, _ comparisons: Int) throws {
         for dtype in ["float32", "bfloat16"] {

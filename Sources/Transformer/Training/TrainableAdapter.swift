@@ -90,6 +90,7 @@ final class TrainableAdapter {
                 if found.isEmpty { return nil }
                 return try TrainableUpdate(
                     found, outputs: decoder.config.outputs(of: product),
+                    isPaired: decoder.weights.layers[layer].matrix(product).paired,
                     elementType: decoder.elementType, compute: compute)
             }
             return Layer(
