@@ -133,13 +133,14 @@ private struct BackupCopier {
 
     func run() throws(ErrorObject) {
         do throws(SystemError) {
+            let fileSystem = try SyncedFileSystem(of: control.path)
             for name in Self.folders where FilePath.isDirectory("\(home.root)/\(name)") {
                 try copy("\(home.root)/\(name)", to: "\(control.path)/\(name)")
             }
             let size = try FilePath.size(of: "\(control.path)/jobs.sqlite")
             control.count(bytes: size)
             // One sync for all of them, instead of one each.
-            try DurableFile.syncFileSystem(of: control.path)
+            try fileSystem.sync()
         } catch {
             throw BlobStore.wireError(error)
         }

@@ -104,6 +104,8 @@ final class BlobStore: Sendable {
             try checkHeadroom(for: total - partial.received)
             let file = try DataFile(path: partialPath(of: digest), .writing)
             try file.write(piece, at: partial.received)
+            // The disk writes while the next piece is on its way.
+            file.beginWriteback(at: partial.received, count: piece.count)
             Failpoint.blobPieceWritten.reach()
             partial.builder.update(piece)
             partial.received += piece.count

@@ -55,7 +55,8 @@ extension EventLoop {
         lastBatchNumber += 1
         pipeline.submit(
             CommitBatch(
-                number: lastBatchNumber, mutations: batch.mutations, appends: batch.appends))
+                number: lastBatchNumber, mutations: batch.mutations, appends: batch.appends),
+            isAlone: inFlight.isEmpty)
         batch.number = lastBatchNumber
         batch.handedOver = batch.mutations.count
         batch.mutations = []

@@ -1,6 +1,10 @@
 import Glibc
 import LinuxSystem
 
+/// sync_file_range(2), which is declared for GNU sources only; 2 is `SYNC_FILE_RANGE_WRITE`.
+@_silgen_name("sync_file_range")
+private func syncFileRange(_ file: Int32, _ at: Int64, _ count: Int64, _ flags: UInt32) -> Int32
+
 /// An open file that is read and written at offsets; closed when its owner lets go of it.
 struct DataFile: ~Copyable {
     let path: String
@@ -76,6 +80,11 @@ struct DataFile: ~Copyable {
             done += count
         }
         return done
+    }
+
+    /// Has the disk begin with what was written there, so that a later `sync` finds it done. A hint: nothing is durable by it.
+    func beginWriteback(at offset: Int, count: Int) {
+        _ = syncFileRange(descriptor, Int64(offset), Int64(count), 2)
     }
 
     func truncate(to count: Int) throws(SystemError) {

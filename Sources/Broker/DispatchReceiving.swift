@@ -113,24 +113,20 @@ extension EventLoop {
 
     // MARK: Subscriptions
 
-    /// XPUB tells of subscriptions: without any, nothing need be written for events.
     func receiveSubscriptions() {
-        for _ in 0..<configuration.messagesPerTurn {
-            guard let frames = try? events.receive() else { return }
-            switch frames.first?.first {
-            case 1?: subscriptions += 1
-            case 0?: subscriptions = max(0, subscriptions - 1)
-            default: break
-            }
+        guard !events.receiveSubscriptions(limit: configuration.messagesPerTurn, &poller) else {
+            return
         }
+        log.warning(
+            "more than \(EventSocket.maximumTopics) topics were subscribed to: every subscriber is hung up and may connect again"
+        )
     }
 
-    /// Publishes an event; XPUB drops it for subscribers that do not read.
     func publish(_ event: EventObject) {
-        guard subscriptions > 0 else { return }
+        guard events.topics > 0 else { return }
         do {
             let frames = try Message(.event, event).frames()
-            _ = try events.send([Array(event.topic.utf8)] + frames)
+            try events.send([Array(event.topic.utf8)] + frames)
         } catch {
             log.error("an event could not be published: \(error)")
         }

@@ -18,7 +18,7 @@ final class EventLoop {
     let control: Socket
     let dispatch: Socket
     let results: Socket
-    let events: Socket
+    let events: EventSocket
     let remote: RemoteAccess?
     let inbox: LoopInbox
     let store: DurableJobStore
@@ -69,7 +69,6 @@ final class EventLoop {
     var lastEvent: Int64 = 0
     /// Plugins of no manifest, as their workers named them in this broker run: a core that is made anew knows them.
     var unlistedPlugins: [String: PluginDescription] = [:]
-    var subscriptions = 0
     var splits: [JobID: SplitControl] = [:]
     /// What is read again when it is asked for and not here.
     var splitSummaries: [JobID: SplitSummary] = [:]
@@ -138,11 +137,10 @@ final class EventLoop {
         control = try Socket(context, .router, options: options)
         dispatch = try Socket(context, .router, options: options)
         results = try Socket(context, .pull, options: options)
-        events = try Socket(context, .extendedPublish, options: options)
+        events = try EventSocket(context, options: options, endpoint: home.endpoint("events"))
         try control.bind(home.endpoint("control"))
         try dispatch.bind(home.endpoint("dispatch"))
         try results.bind(home.endpoint("results"))
-        try events.bind(home.endpoint("events"))
         // After the ipc endpoints, which stay without CURVE.
         if let address = configuration.listen {
             remote = try RemoteAccess(
@@ -182,8 +180,9 @@ final class EventLoop {
     func run() {
         let slots = (
             poller.add(control, .input), poller.add(dispatch, .input),
-            poller.add(results, .input), poller.add(events, .input)
+            poller.add(results, .input)
         )
+        events.watch(&poller)
         poller.add(descriptor: inbox.wakeup.descriptor)
         poller.add(descriptor: supervisor.descriptor)
         let questions = addRemote()
@@ -199,7 +198,7 @@ final class EventLoop {
                 if poller.events(of: slots.0) != [] { receiveControl() }
                 if poller.events(of: slots.1) != [] { receiveDispatch() }
                 if poller.events(of: slots.2) != [] { receiveResults() }
-                if poller.events(of: slots.3) != [] { receiveSubscriptions() }
+                if events.hasInput(poller) { receiveSubscriptions() }
                 if let questions, poller.events(of: questions) != [] { answerConnections() }
                 supervise()
                 keepTime()

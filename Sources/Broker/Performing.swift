@@ -38,7 +38,7 @@ extension EventLoop {
             supervisor.kill(instance)
         case .publish(let event):
             if let number = event.number { lastEvent = max(lastEvent, number) }
-            guard subscriptions > 0, let object = try? event.wire(last: lastEvent) else { return }
+            guard events.topics > 0, let object = try? event.wire(last: lastEvent) else { return }
             publish(object)
         case .resultAccepted(let record):
             if !sinks.isEmpty { pushResult(record) }

@@ -47,16 +47,17 @@ final class RemoteAccess {
     /// Control is bound to `address` and events to the port after it.
     init(
         _ address: ListenAddress, keys: BrokerKeys, context: Context, control: borrowing Socket,
-        events: borrowing Socket
+        events: EventSocket
     ) throws {
         self.keys = keys
         let secretKey = try keys.secretKey()
         handler = try Socket(context, .reply)
         try handler.bind(CurveQuestion.endpoint)
         try control.serveCurve(secretKey: secretKey, domain: Self.domain)
-        try events.serveCurve(secretKey: secretKey, domain: Self.domain)
         controlEndpoint = try control.bind(address.endpoint(port: address.port))
-        try events.bind(address.endpoint(port: address.port + 1))
+        try events.bind(
+            remote: address.endpoint(port: address.port + 1), secretKey: secretKey,
+            domain: Self.domain)
     }
 
     /// Answers what libzmq asks about new connections; who was refused and who let in.

@@ -44,7 +44,7 @@ extension EventLoop {
     }
 
     private func takeChunk(_ header: ChunkHeader) throws {
-        guard subscriptions > 0, let instance = sessions[header.session] else { return }
+        guard events.topics > 0, let instance = sessions[header.session] else { return }
         publish(
             EventObject(
                 event: Int(lastEvent), type: "chunk", atMs: Int(moment.wall), job: header.task.job,

@@ -7,6 +7,7 @@ extension EventLoop {
     func upkeep() {
         noteRefused()
         watchSockets()
+        reopenEvents()
         upkeepTurns += 1
         noteDrops()
         pipeline.settle()
@@ -55,12 +56,22 @@ extension EventLoop {
                 case "control": try control.bind(home.endpoint(name))
                 case "dispatch": try dispatch.bind(home.endpoint(name))
                 case "results": try results.bind(home.endpoint(name))
-                default: try events.bind(home.endpoint(name))
+                default: try events.bind()
                 }
                 log.warning("\(home.run)/\(name) was removed: made it again")
             } catch {
                 log.error("\(home.run)/\(name) was removed: \(error)")
             }
+        }
+    }
+
+    /// It was closed for what had been subscribed to.
+    private func reopenEvents() {
+        do {
+            try events.reopen(&poller)
+        } catch {
+            // Its endpoint is still in use: the next time.
+            log.debug("events: \(error)")
         }
     }
 

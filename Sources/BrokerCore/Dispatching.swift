@@ -76,7 +76,6 @@ extension Core {
         guard suits(worker, lane), let resourceClass = worker.classes[lane.key.kind] else {
             return false
         }
-        if plantedFault == .ignoresCredit { return worker.held.count < 20 }
         return worker.available(resourceClass) > 0 && worker.held.count < limits.heldPerWorker
     }
 
@@ -154,7 +153,7 @@ extension Core {
     func assign(_ task: LiveTask, to worker: LiveWorker, _ resourceClass: String) {
         let job = task.job
         let lease = newToken()
-        if plantedFault != .reusesAttemptNumber || task.attempt == 0 { task.attempt += 1 }
+        task.attempt += 1
         task.state = .leased
         task.lease = lease
         task.worker = worker

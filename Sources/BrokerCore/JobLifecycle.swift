@@ -8,7 +8,7 @@ extension Core {
         if let total = counts.total, counts.open == 0, total > 0 || job.isActivated {
             return completeJob(job)
         }
-        if mayRun(job), !job.isActivated {
+        if job.isRunnable, !job.isActivated {
             activate(job)
             guard !job.status.state.isFinal else { return }
         }
@@ -31,7 +31,6 @@ extension Core {
         if job.status.isHeld { return .held }
         if job.status.counts.total == nil { return .splitting }
         if job.openDependencies > 0 { return .waiting }
-        if plantedFault == .illegalTransition, job.status.counts.done > 2 { return .waiting }
         if job.status.counts.leased > 0 { return .running }
         return job.isLines && job.status.counts.ended > 0 && job.status.startedAt != nil
             ? .running : .queued
@@ -44,7 +43,7 @@ extension Core {
         publishState(job)
     }
 
-    private func changeState(_ job: LiveJob, _ state: JobState) {
+    func changeState(_ job: LiveJob, _ state: JobState) {
         openCounts[job.status.state, default: 1] -= 1
         job.status.state = state
         if state.isFinal {
@@ -64,7 +63,6 @@ extension Core {
     }
 
     func publishState(_ job: LiveJob) {
-        if plantedFault == .forgetsEndEvent, job.status.state.isFinal { return }
         publish("job.\(job.status.state.rawValue)") {
             $0.job = job.id
             $0.jobSequence = job.sequence
@@ -86,7 +84,7 @@ extension Core {
     // MARK: Coming to work
 
     /// Binds what the job names and makes the task of a job of one task. Once per generation (and broker run).
-    private func activate(_ job: LiveJob) {
+    func activate(_ job: LiveJob) {
         job.isActivated = true
         for (reference, key) in job.bindings.sorted(by: { $0.key < $1.key }) where key == nil {
             _ = bind(job, reference)
@@ -127,9 +125,6 @@ extension Core {
     /// Ends a job in whatever state its tasks are: those that have not ended are cancelled, workers told so.
     func endJob(_ job: LiveJob, _ state: JobState, _ error: BrokerError?) {
         guard !job.status.state.isFinal else { return }
-        if plantedFault == .dispatchesCancelled, state == .cancelled {
-            return changeState(job, state)
-        }
         dequeue(job)
         for index in job.tasks.keys.sorted() {
             if let task = job.tasks[index] {

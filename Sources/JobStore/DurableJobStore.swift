@@ -42,6 +42,16 @@ public final class DurableJobStore: Sendable {
         if !isTaken { completion(commit, StoreError(.closed, "the store is closed")) }
     }
 
+    /// The same with changes that are made on the store's thread; when that throws, the commit has failed with this error.
+    public func apply(
+        commit: UInt64, making mutations: @escaping @Sendable () throws(StoreError) -> [Mutation],
+        completion: @escaping @Sendable (UInt64, StoreError?) -> Void
+    ) {
+        let writer = writer
+        let isTaken = writerThread.enqueue { completion(commit, writer.apply(making: mutations)) }
+        if !isTaken { completion(commit, StoreError(.closed, "the store is closed")) }
+    }
+
     /// What a new core starts from; makes the store take commits again. Blocks until commits given before are done.
     public func reload() throws(StoreError) -> Snapshot {
         let writer = writer
@@ -210,6 +220,16 @@ private final class WritingConnection: @unchecked Sendable {
             return nil
         } catch {
             let error = storeError(error, .commitFailed, "commit")
+            failure = error
+            return error
+        }
+    }
+
+    func apply(making mutations: () throws(StoreError) -> [Mutation]) -> StoreError? {
+        guard failure == nil else { return apply([]) }
+        do throws(StoreError) {
+            return apply(try mutations())
+        } catch {
             failure = error
             return error
         }

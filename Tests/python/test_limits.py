@@ -5,7 +5,8 @@ import subprocess
 
 import harness
 import pytest
-from harness import BIN, DEADLINE_S
+import zmq
+from harness import BIN, DEADLINE_S, until
 from loraq import LoraqError
 from test_queue import words
 
@@ -100,3 +101,27 @@ def test_the_history_of_events_keeps_to_its_limit():
         oldest = int(client.request("EVENTS", {"after": "0"}).header["oldest"])
         assert oldest > 1
         assert 0 < len(list(client.events(after="0"))) <= 50
+
+
+def test_subscriptions_without_end_cost_the_broker_nothing_for_long():
+    """KINDS 24: what peers subscribe to is bounded; those who read events hear on."""
+    topics = int(re.search(r"maximumTopics = ([\d_]+)", (SOURCES / "Broker/EventSocket.swift").read_text())[1])
+    with harness.running(harness.EXAMPLES) as broker, zmq.Context() as context, context.socket(zmq.SUB) as reader:
+        client = broker.client()
+        reader.connect(broker.endpoint("events"))
+        reader.setsockopt(zmq.SUBSCRIBE, b"job/")
+
+        def hears_of_a_new_job() -> bool:
+            client.submit("countdown", {"seconds": 0})
+            return reader.poll(200) != 0
+
+        until(hears_of_a_new_job, "an event")
+        with context.socket(zmq.SUB) as greedy:
+            greedy.connect(broker.endpoint("events"))
+            for number in range(topics + 1_000):
+                greedy.setsockopt(zmq.SUBSCRIBE, b"job/%064d" % number)
+            until(lambda: "topics were subscribed to" in broker.log(), "the word about it")
+        # What was published before the end of the old socket.
+        while reader.poll(0):
+            reader.recv_multipart()
+        until(hears_of_a_new_job, "an event after it")
