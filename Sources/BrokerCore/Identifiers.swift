@@ -12,7 +12,7 @@ public struct JobID: Hashable, Sendable, Comparable, CustomStringConvertible {
 
     /// Reads the canonical lower-case form, `0199d8a4-…`. Nil for anything else, also for UUIDs of other versions.
     public init?(text: some StringProtocol) {
-        let bytes = Array(text.utf8)
+        let bytes = Array(String(text).utf8)
         guard bytes.count == 36 else { return nil }
         var words: (UInt64, UInt64) = (0, 0)
         var digits = 0
@@ -92,7 +92,7 @@ public struct Token: Hashable, Sendable, CustomStringConvertible {
 
     /// Reads 32 lower-case hex digits; nil for anything else.
     public init?(text: some StringProtocol) {
-        guard let words = hexWords(text, count: 2) else { return nil }
+        guard let words = hexWords(String(text), count: 2) else { return nil }
         self.init(high: words[0], low: words[1])
     }
 
@@ -115,7 +115,7 @@ public struct Digest: Hashable, Sendable, CustomStringConvertible {
 
     /// Reads 64 lower-case hex digits; nil for anything else.
     public init?(hex: some StringProtocol) {
-        guard let words = hexWords(hex, count: 4) else { return nil }
+        guard let words = hexWords(String(hex), count: 4) else { return nil }
         word0 = words[0]
         word1 = words[1]
         word2 = words[2]
@@ -175,8 +175,10 @@ private func hexValue(_ byte: UInt8) -> UInt8? {
     }
 }
 
-private func hexWords(_ text: some StringProtocol, count: Int) -> [UInt64]? {
+/// Of a `String` and not of any `StringProtocol`: code for all of these is slow, and a start reads a million ids.
+private func hexWords(_ text: String, count: Int) -> [UInt64]? {
     var words: [UInt64] = []
+    words.reserveCapacity(count)
     var word: UInt64 = 0
     var digits = 0
     for byte in text.utf8 {
@@ -192,6 +194,8 @@ private func hexWords(_ text: some StringProtocol, count: Int) -> [UInt64]? {
 }
 
 private func hexText(_ word: UInt64) -> String {
-    let bytes = (0..<16).map { hexDigits[Int((word >> UInt64(60 - 4 * $0)) & 0xF)] }
-    return String(decoding: bytes, as: UTF8.self)
+    String(unsafeUninitializedCapacity: 16) { bytes in
+        for place in 0..<16 { bytes[place] = hexDigits[Int((word >> UInt64(60 - 4 * place)) & 0xF)] }
+        return 16
+    }
 }
