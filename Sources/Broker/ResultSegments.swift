@@ -71,7 +71,7 @@ struct SegmentAllocator {
     }
 }
 
-/// Writes result lines and makes them durable. Lives in the commit thread.
+/// Writes result lines, and makes them durable where the store does not keep them. Lives in `CommitPipeline`, under its lock.
 struct SegmentFiles {
     /// Holds a file open; noncopyable things cannot be in a dictionary.
     private final class Open {
