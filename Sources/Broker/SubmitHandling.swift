@@ -180,6 +180,7 @@ extension EventLoop {
         submission.allowsAnyNumerics = wire.numerics == .any
         submission.isStrict = facts.isStrict
         submission.references = facts.references
+        submission.optionalReferences = facts.optionalReferences
         submission.produces = facts.produces
         return submission
     }

@@ -212,7 +212,10 @@ extension Core {
         return Assignment(
             key: key, kind: task.job.submission.kind, resourceClass: resourceClass,
             generation: task.job.status.generation, submission: task.job.submission,
-            artifacts: bindings, customID: task.customID, location: task.location)
+            artifacts: bindings,
+            outcomes: task.job.after.compactMap { entry in
+                entry.outcome.map { ToldOutcome(job: entry.job, outcome: $0) }
+            }, customID: task.customID, location: task.location)
     }
 
     func flushOutgoing() {

@@ -134,7 +134,7 @@ extension Core {
                 hint: known.pruned.contains(dependency.job)
                     ? "it has been pruned" : "submit it first")
         }
-        for reference in submission.references
+        for reference in submission.references + submission.optionalReferences
         where resolve(reference) == nil
             && !isProduced(reference, by: submission.after.map(\.job))
         {
@@ -155,7 +155,14 @@ extension Core {
         try check(submission.spec.count, limits.specBytes, "bytes of spec")
         try check(submission.inputs.count, limits.inputsPerJob, "inputs")
         try check(submission.after.count, limits.dependenciesPerJob, "entries in after")
-        try check(submission.references.count, limits.referencesPerJob, "artifact references")
+        let told = submission.after.filter { $0.told != nil }
+        try check(told.count, limits.toldPerJob, "entries in after with tell")
+        for entry in told {
+            try check(entry.told?.count ?? 0, limits.toldMetrics, "metrics in tell")
+        }
+        try check(
+            submission.references.count + submission.optionalReferences.count,
+            limits.referencesPerJob, "artifact references")
         try check(submission.kind.utf8.count, limits.nameBytes, "bytes of kind")
         try check(submission.tenant.utf8.count, limits.nameBytes, "bytes of tenant")
         try check(submission.label?.utf8.count ?? 0, limits.nameBytes, "bytes of label")
@@ -200,7 +207,8 @@ extension Core {
     }
 
     private func checkArtifactWords(_ submission: Submission) throws(BrokerError) {
-        for reference in submission.references where ArtifactReference(text: reference) == nil {
+        for reference in submission.references + submission.optionalReferences
+        where ArtifactReference(text: reference) == nil {
             throw BrokerError(
                 .invalidSpec, .user, "\"\(reference)\" is not an artifact reference",
                 hint: "write M, M:A, M@2, M:A@3 or M:A#tag")
@@ -234,7 +242,8 @@ extension Core {
         nextJobSequence += 1
         jobs[job.id] = job
         newJobs.append(job)
-        for reference in submission.references {
+        for reference in submission.references + submission.optionalReferences
+        where job.bindings[reference] == nil {
             job.bindings[reference] = .some(nil)
             nameUse(reference)
         }
@@ -322,7 +331,7 @@ extension Core {
     func retry(
         _ id: JobID, _ scope: RetryScope, anyNumerics: Bool, _ request: RequestID
     ) {
-        let after = jobs[id].map { $0.after.filter { !$0.isFulfilled }.map(\.job) } ?? []
+        let after = jobs[id].map { $0.after.filter(\.isOpenOrTold).map(\.job) } ?? []
         let missing = unknown([id] + after)
         if missing.isEmpty {
             retry(id, scope, anyNumerics: anyNumerics, FoundJobs(), request)
@@ -344,7 +353,7 @@ extension Core {
         } else {
             return reply(request, .failed(unknownJob(id, known)))
         }
-        let open = job.after.filter { !$0.isFulfilled }.map(\.job)
+        let open = job.after.filter(\.isOpenOrTold).map(\.job)
         let missing = unknown(open).filter {
             known.jobs[$0] == nil && !known.pruned.contains($0)
         }
@@ -441,6 +450,7 @@ extension Core {
             if let key { boundUses[key, default: 0] += 1 } else { nameUse(reference) }
         }
         markDirty(job)
+        reopenTold(of: job, known)
         switch connectDependencies(of: job, known) {
         case .ended(let state, let error): endJob(job, state, error)
         case .open:

@@ -24,10 +24,11 @@ struct AdapterStart {
     static func make(
         recipe: FineTuneRecipe, startingAdapter: Adapter?, decoder: Decoder, baseModelName: String
     ) throws -> AdapterStart {
-        var adapter: Adapter
+        let adapter: Adapter
         if let startingAdapter {
-            try checkFields(recipe, against: startingAdapter.config)
-            adapter = startingAdapter
+            adapter = try AdapterWidening.start(
+                from: startingAdapter, recipe: recipe, decoder: decoder
+            ) { try config($0, decoder: decoder) }
         } else {
             guard recipe.startingAdapter == nil else {
                 throw FineTuneError(.recipe, "the adapter is not at hand", field: "adapter")
@@ -54,11 +55,8 @@ struct AdapterStart {
         object["task_type"] = "CAUSAL_LM"
         if object["r"] == nil { object["r"] = .integer(Int64(defaultRank)) }
         if object["lora_alpha"] == nil { object["lora_alpha"] = .integer(Int64(defaultAlpha)) }
-        let wanted = object["target_modules"] ?? .string(TargetPreset.allLinear.rawValue)
-        if let preset = wanted.string.flatMap(TargetPreset.init(rawValue:)) {
-            object["target_modules"] = .array(
-                preset.entries(for: decoder).map { .string($0) })
-        }
+        object["target_modules"] = targets(
+            object["target_modules"] ?? .string(TargetPreset.allLinear.rawValue), decoder)
         if object["fan_in_fan_out"] == nil, decoder.config.matrixNaming == .conv1D {
             object["fan_in_fan_out"] = true
         }
@@ -68,25 +66,17 @@ struct AdapterStart {
         return try LoRAConfig(parsing: .object(object))
     }
 
-    /// A field that the recipe states must be the starting adapter's own.
-    private static func checkFields(_ recipe: FineTuneRecipe, against config: LoRAConfig) throws {
-        let own = config.peftObject()
-        for (key, value) in recipe.adapterFields.entries {
-            let theirs = own[key] ?? .null
-            let same: Bool
-            if let a = value.array, let b = theirs.array, a.allSatisfy({ $0.string != nil }) {
-                same = Set(a.compactMap(\.string)) == Set(b.compactMap(\.string))
-            } else {
-                same = value == theirs || (value.double != nil && value.double == theirs.double)
-            }
-            guard same else {
-                throw FineTuneError(
-                    .recipe,
-                    "is \(value.text().prefix(80)), but the adapter to go on from has "
-                        + "\(theirs.text().prefix(80)); leave it out",
-                    field: key)
-            }
+    /// Presets, alone or in a list, become the names that they stand for.
+    private static func targets(_ wanted: JSONValue, _ decoder: Decoder) -> JSONValue {
+        guard let words = wanted.array ?? wanted.string.map({ [.string($0)] }) else { return wanted }
+        let presets = words.map { $0.string.flatMap(TargetPreset.init(rawValue:)) }
+        guard presets.contains(where: { $0 != nil }) else { return wanted }
+        var result: [JSONValue] = []
+        for (word, preset) in zip(words, presets) {
+            let entries = preset?.entries(for: decoder).map { JSONValue.string($0) } ?? [word]
+            for entry in entries where !result.contains(entry) { result.append(entry) }
         }
+        return .array(result)
     }
 
     /// A small part of the matrices wants a higher rate (arXiv 2404.05086): 2e-4 for all of them, growing with the square

@@ -40,9 +40,12 @@ final class MutationWriter {
             "UPDATE jobs SET \(statusColumns.map { "\($0) = ?" }.joined(separator: ", ")) WHERE sequence = ?"
         )
         insertInput = try prepare("INSERT INTO job_inputs VALUES (\(marks(5)))")
-        insertDependency = try prepare("INSERT INTO dependencies VALUES (\(marks(8)))")
+        insertDependency = try prepare("INSERT INTO dependencies VALUES (\(marks(12)))")
         fulfillDependency = try prepare(
-            "UPDATE dependencies SET fulfilled = 1 WHERE job = ? AND position = ?")
+            """
+            UPDATE dependencies SET fulfilled = 1, outcome_state = ?, outcome_metrics = ?, outcome_error = ?
+            WHERE job = ? AND position = ?
+            """)
         insertProduct = try prepare("INSERT INTO products VALUES (\(marks(4)))")
         putBinding = try prepare(
             """
@@ -82,7 +85,14 @@ final class MutationWriter {
             bind(status, to: &updateJobRow)
             updateJobRow.bind(sequence)
             try updateJobRow.run()
-        case .fulfillDependency(let job, let position):
+        case .reopenDependency(let job, let position):
+            try execute(
+                """
+                UPDATE dependencies SET fulfilled = 0, outcome_state = NULL, outcome_metrics = NULL, outcome_error = NULL
+                WHERE job = ? AND position = ?
+                """, [job, position])
+        case .fulfillDependency(let job, let position, let outcome):
+            bind(outcome, to: &fulfillDependency)
             fulfillDependency.bind(job)
             fulfillDependency.bind(position)
             try fulfillDependency.run()
@@ -188,6 +198,8 @@ final class MutationWriter {
             insertDependency.bind(dependency.condition?.comparison.rawValue)
             insertDependency.bind(dependency.condition?.value)
             insertDependency.bind(dependency.isFulfilled)
+            insertDependency.bind(toldText(dependency.told))
+            bind(dependency.outcome, to: &insertDependency)
             try insertDependency.run()
         }
         for (position, produced) in submission.produces.enumerated() {
@@ -201,6 +213,12 @@ final class MutationWriter {
             let position = submission.references.firstIndex(of: reference)
             try bind(record.sequence, reference, position, key)
         }
+    }
+
+    private func bind(_ outcome: DependencyOutcome?, to statement: inout PreparedWrite) {
+        statement.bind(outcome?.state.rawValue)
+        statement.bind(numbersText(outcome?.metrics ?? [:]))
+        statement.bind(errorText(outcome?.error))
     }
 
     private func bind(_ status: JobStatus, to statement: inout PreparedWrite) {

@@ -119,7 +119,11 @@ enum RecordReader {
                 key = ArtifactKey(name: name, version: version)
             }
             records[place].bindings[reference] = .some(key)
-            if (row[2] as Int?) != nil { records[place].submission.references.append(reference) }
+            if (row[2] as Int?) != nil {
+                records[place].submission.references.append(reference)
+            } else if !records[place].submission.shape.isLines {
+                records[place].submission.optionalReferences.append(reference)
+            }
         }
     }
 
@@ -135,6 +139,12 @@ enum RecordReader {
         }
         var dependency = Dependency(job: other, mode: mode, condition: condition)
         dependency.isFulfilled = row[7]
+        dependency.told = try toldMetrics(row[8])
+        if let text = row[9] as String? {
+            guard let state = JobState(rawValue: text) else { throw broken("an outcome", row) }
+            dependency.outcome = DependencyOutcome(
+                state: state, metrics: try numbers(row[10]), error: try brokerError(row[11]))
+        }
         return dependency
     }
 

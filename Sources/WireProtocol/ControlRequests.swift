@@ -65,9 +65,12 @@ public struct StatusRequest: Codable, Sendable, Equatable {
     public var jobs: [String]
     /// `next` of the page before, with the same `jobs`.
     public var after: String?
-    public init(jobs: [String], after: String? = nil) {
+    /// With each job's spec.
+    public var spec: Bool?
+    public init(jobs: [String], after: String? = nil, spec: Bool? = nil) {
         self.jobs = jobs
         self.after = after
+        self.spec = spec
     }
 }
 

@@ -90,6 +90,13 @@ public struct Submission: Codable, Sendable, Equatable {
             throw WireError(
                 .invalidSpec, "the name \(input.name) is given twice", key: "inputs[\(index)].name")
         }
+        let tellers = after.count { $0.tell != nil }
+        guard tellers <= Dependency.maximumTellers else {
+            throw WireError(
+                .invalidSpec,
+                "must have at most \(Dependency.maximumTellers) entries with `tell`, not \(tellers)",
+                key: "after")
+        }
         for (index, dependency) in after.enumerated() where dependency.job == id {
             throw WireError(
                 .invalidSpec, "a job cannot wait for itself", key: "after[\(index)].job")
@@ -190,13 +197,22 @@ public struct Dependency: Codable, Sendable, Equatable {
     public var job: JobID
     public var on: Outcome
     public var `if`: Condition?
+    /// The job's task is told how the other job ended, with these of its metrics; nil: it is told nothing.
+    public var tell: [String]?
 
-    enum CodingKeys: String, CodingKey { case job, on, `if` }
+    /// Of one entry; entries with `tell` of one job.
+    public static let maximumTold = 16
+    public static let maximumTellers = 64
 
-    public init(job: JobID, on: Outcome = .success, if condition: Condition? = nil) {
+    enum CodingKeys: String, CodingKey { case job, on, `if`, tell }
+
+    public init(
+        job: JobID, on: Outcome = .success, if condition: Condition? = nil, tell: [String]? = nil
+    ) {
         self.job = job
         self.on = on
         self.if = condition
+        self.tell = tell
     }
 
     public init(from decoder: any Decoder) throws {
@@ -204,5 +220,15 @@ public struct Dependency: Codable, Sendable, Equatable {
         job = try fields.decode(JobID.self, forKey: .job)
         on = try fields.decodeIfPresent(Outcome.self, forKey: .on) ?? .success
         `if` = try fields.decodeIfPresent(Condition.self, forKey: .if)
+        tell = try fields.decodeIfPresent([String].self, forKey: .tell)
+        if let tell, tell.count > Self.maximumTold {
+            throw WireError(
+                .invalidSpec, "must have at most \(Self.maximumTold) metrics, not \(tell.count)",
+                key: "tell")
+        }
+        for (index, metric) in (tell ?? []).enumerated()
+        where !(1...200).contains(metric.utf8.count) {
+            throw WireError(.invalidSpec, "must have 1 to 200 bytes", key: "tell[\(index)]")
+        }
     }
 }

@@ -122,7 +122,8 @@ enum FinetuneKind {
         var metrics = [
             "first_loss": summary.firstLoss, "last_loss": summary.lastLoss,
             "seconds": summary.seconds,
-            "tokens_per_second": summary.tokensPerSecond,
+            "tokens_per_second": summary.tokensPerSecond, "steps": Double(summary.steps),
+            "trainable_parameters": Double(summary.trainableParameters),
         ]
         metrics["eval_loss"] = summary.evalLossAfter
         metrics["eval_loss_before"] = summary.evalLossBefore

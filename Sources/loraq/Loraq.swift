@@ -30,7 +30,7 @@ struct Loraq: ParsableCommand {
             CommandGroup(
                 name: "Submitting",
                 subcommands: [
-                    Finetune.self, Batch.self, Submit.self, Generate.self, Chat.self,
+                    Finetune.self, Sweep.self, Batch.self, Submit.self, Generate.self, Chat.self,
                     DataCommand.self, Plan.self, Evaluate.self,
                 ]),
             CommandGroup(

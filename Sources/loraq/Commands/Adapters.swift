@@ -6,7 +6,8 @@ struct Adapters: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "LoRA adapters: add, list, show, merge, truncate, scale, export, tag, remove.",
         subcommands: [
-            Add.self, List.self, Show.self, Merge.self, Truncate.self, Scale.self, Export.self,
+            Add.self, List.self, Show.self, Merge.self, Truncate.self, Scale.self, Promote.self,
+            Export.self,
             Tag.self, Remove.self,
         ],
         defaultSubcommand: List.self)
