@@ -105,13 +105,22 @@ func makeResult(_ job: JobRecord, line: Int, order: Int64, generation: Int = 1, 
             job: makeID(900), mode: .success,
             condition: DependencyCondition(metric: "loss", comparison: .less, value: 0.5))
         dependency.isFulfilled = true
-        job.submission.after = [dependency, Dependency(job: makeID(901), mode: .finish)]
+        var told = Dependency(job: makeID(902), mode: .finish, told: ["loss"])
+        told.isFulfilled = true
+        told.outcome = DependencyOutcome(
+            state: .failed, metrics: ["loss": 0.5],
+            error: BrokerError(.invalidSpec, .user, "no labels"))
+        job.submission.after = [
+            dependency, Dependency(job: makeID(901), mode: .finish), told,
+            Dependency(job: makeID(903), mode: .finish, told: []),
+        ]
         job.submission.references = ["M", "B:x"]
+        job.submission.optionalReferences = ["M:y"]
         job.submission.produces = [ProducedArtifact(type: "adapter", name: "M:A")]
         job.submission.maximumSeconds = 3.5
         job.submission.isStrict = true
         job.submission.memoryBytes = 42
-        job.bindings = ["M": ArtifactKey(name: "M", version: 1), "B:x": nil]
+        job.bindings = ["M": ArtifactKey(name: "M", version: 1), "B:x": nil, "M:y": nil]
         job.status.state = .running
         job.status.startedAt = 6
         job.status.counts.leased = 1
@@ -148,6 +157,17 @@ func makeResult(_ job: JobRecord, line: Int, order: Int64, generation: Int = 1, 
         #expect(snapshot.artifacts == [artifact])
         #expect(snapshot.artifactVersions == ["M": 1])
         #expect(snapshot.nextJobSequence == 2 && snapshot.nextEventNumber == 2)
+        // What is told is told when the other job ends, and again for a job that is run again.
+        let outcome = DependencyOutcome(state: .succeeded, metrics: ["loss": 0.25])
+        let changes: [Mutation] = [
+            .fulfillDependency(jobSequence: 1, position: 1, nil),
+            .fulfillDependency(jobSequence: 1, position: 3, outcome),
+            .reopenDependency(jobSequence: 1, position: 2),
+        ]
+        #expect(store.commit(changes) == nil)
+        let after = try store.reload().jobs[0].submission.after
+        #expect(after.map(\.isFulfilled) == [true, true, false, true])
+        #expect(after.map(\.outcome) == [nil, nil, nil, outcome])
         store.close()
     }
 

@@ -38,6 +38,7 @@ private func spec(_ kind: BuiltInKind) -> ExampleCheck {
         case .adapter(let spec): try WireEncoder.encode(spec)
         case .check(let spec): try WireEncoder.encode(spec)
         case .evaluate(let spec): try WireEncoder.encode(spec)
+        case .choose(let spec): try WireEncoder.encode(spec)
         }
     }
 }
@@ -86,6 +87,7 @@ private let checks: [ExampleCheck] = [
     },
     ExampleCheck(name: "recipe") { try WireEncoder.encode(Recipe($0)) },
     spec(.infer), spec(.finetune), spec(.prepare), spec(.adapter), spec(.check), spec(.evaluate),
+    spec(.choose),
     ExampleCheck(name: "line.input") { value in
         let reference = ArtifactReference(model: WireName(known: "default"))
         _ = try BatchLine(value, isInfer: true, defaultModel: reference)
@@ -95,7 +97,7 @@ private let checks: [ExampleCheck] = [
     plain("result.prepare", PrepareResult.self), plain("result.adapter", AdapterResult.self),
     plain("result.export", ExportResult.self),
     plain("result.check", CheckResult.self), plain("result.plan", PlanResult.self),
-    plain("result.evaluate", EvaluateResult.self),
+    plain("result.evaluate", EvaluateResult.self), plain("result.choose", ChooseResult.self),
 ]
 
 private enum Schemas {
