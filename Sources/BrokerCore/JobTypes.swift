@@ -82,7 +82,8 @@ public struct DependencyOutcome: Sendable, Equatable {
         state = status.state
         metrics = status.metrics.filter { told.contains($0.key) && $0.value.isFinite }
         error = status.error.map { error in
-            BrokerError(error.code, error.errorClass, String(error.message.prefix(Self.messageLength)))
+            BrokerError(
+                error.code, error.errorClass, String(error.message.prefix(Self.messageLength)))
         }
     }
 

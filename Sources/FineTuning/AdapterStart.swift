@@ -68,7 +68,9 @@ struct AdapterStart {
 
     /// Presets, alone or in a list, become the names that they stand for.
     private static func targets(_ wanted: JSONValue, _ decoder: Decoder) -> JSONValue {
-        guard let words = wanted.array ?? wanted.string.map({ [.string($0)] }) else { return wanted }
+        guard let words = wanted.array ?? wanted.string.map({ [.string($0)] }) else {
+            return wanted
+        }
         let presets = words.map { $0.string.flatMap(TargetPreset.init(rawValue:)) }
         guard presets.contains(where: { $0 != nil }) else { return wanted }
         var result: [JSONValue] = []

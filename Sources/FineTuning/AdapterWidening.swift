@@ -23,7 +23,8 @@ enum AdapterWidening {
         let plan = try AdapterPlan(wanted, for: decoder)
         try refuseOtherKinds(wanted, adapter.config)
         let old = Dictionary(
-            adapter.modules.map { ($0.plan.module.path, $0) }, uniquingKeysWith: { first, _ in first })
+            adapter.modules.map { ($0.plan.module.path, $0) },
+            uniquingKeysWith: { first, _ in first })
         try refuseLess(plan, old)
         let isSame =
             plan.modules.count == adapter.modules.count

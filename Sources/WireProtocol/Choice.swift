@@ -192,7 +192,8 @@ public struct StageRule: Sendable, Equatable {
             guard let gain = rows[last].metrics?[metric + "_gain"], gain < minimumGain else {
                 return rows[end].reason
             }
-            return "\(rows[last].name) no longer pays: it gained \(shown(gain)) in \(title) over the stage before, "
+            return
+                "\(rows[last].name) no longer pays: it gained \(shown(gain)) in \(title) over the stage before, "
                 + "less than \(shown(minimumGain)); the stages after it were skipped"
         default: return nil
         }

@@ -221,7 +221,8 @@ public struct TaskEnvelope: Codable, Sendable, Equatable {
     public var body: Int?
 
     enum CodingKeys: String, CodingKey {
-        case task, job, attempt, lease, kind, `class`, spec, inputs, artifacts, outcomes, workdir, line
+        case task, job, attempt, lease, kind, `class`, spec, inputs, artifacts, outcomes, workdir,
+            line
         case customID = "custom_id"
         case body
     }

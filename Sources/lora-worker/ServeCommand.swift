@@ -25,8 +25,9 @@ struct ServeCommand: ParsableCommand {
         StopSignals.block()
         let environment = ProcessInfo.processInfo.environment
         try Failpoint.arm(environment[Failpoint.variable])
-        let kinds = ["infer", "finetune", "prepare", "adapter", "check", "evaluate", "choose"].compactMap(
-            WireName.init(text:))
+        let kinds = ["infer", "finetune", "prepare", "adapter", "check", "evaluate", "choose"]
+            .compactMap(
+                WireName.init(text:))
         guard let sequence = WireName(text: "sequence"), let job = WireName(text: "job") else {
             return
         }

@@ -44,7 +44,9 @@ import WireProtocol
     ])
     func aGridThatIsNoneIsRefused(words: [String], message: String) {
         let fault = fault(words)
-        #expect(message == "did you mean `r`" ? fault.contains("unknown recipe field") : fault.contains(message))
+        #expect(
+            message == "did you mean `r`"
+                ? fault.contains("unknown recipe field") : fault.contains(message))
     }
 
     private func graph(metric: String = "loss") throws -> SweepGraph {
@@ -72,14 +74,17 @@ import WireProtocol
         #expect(jobs[4].after.map(\.job) == jobs[..<4].map(\.id))
         #expect(jobs[4].after.allSatisfy { $0.on == "finish" && $0.tell != nil })
         #expect(jobs[4].spec["goal"] == "min" && jobs[4].spec["stages"] == nil)
-        #expect(jobs[0].inputs.count == 1, "a fine-tune gets the held-out rows where its recipe asks for them")
+        #expect(
+            jobs[0].inputs.count == 1,
+            "a fine-tune gets the held-out rows where its recipe asks for them")
         let evaluating = try SweepGrid(["r=4"]).candidates(try draft(["eval_steps=5"]))
         #expect(try graph().jobs(evaluating)[0].inputs.count == 2)
     }
 
     @Test func theGreatestSweepFitsItsMessages() throws {
         let values = (1...32).map(String.init).joined(separator: ",")
-        let candidates = try SweepGrid(["r=\(values)"]).candidates(try draft(["learning_rate=auto"]))
+        let candidates = try SweepGrid(["r=\(values)"]).candidates(
+            try draft(["learning_rate=auto"]))
         let jobs = try graph(metric: "exact_match").jobs(candidates)
         #expect(jobs.count == 65)
         #expect(jobs[64].spec.serialized().count < 16 << 10)
@@ -88,10 +93,16 @@ import WireProtocol
 
     @Test func stagesBeginFromTheOneBeforeUnderConditions() throws {
         let stages = try SweepStages.make(try draft(["r=4", "lora_alpha=8"]))
-        #expect(stages.map(\.candidate.title) == ["attention", "embeddings", "mlp", "rank 8", "rank 16"])
+        #expect(
+            stages.map(\.candidate.title) == [
+                "attention", "embeddings", "mlp", "rank 8", "rank 16",
+            ])
         #expect(stages.map { $0.leftOut != nil } == [false, true, false, false, false])
         let recipes = stages.map(\.candidate.recipe)
-        #expect(recipes[0].json == ["r": 4, "lora_alpha": 8, "target_modules": "attention", "learning_rate": "auto"])
+        #expect(
+            recipes[0].json == [
+                "r": 4, "lora_alpha": 8, "target_modules": "attention", "learning_rate": "auto",
+            ])
         #expect(recipes[4].value(of: "r") == 16 && recipes[4].value(of: "lora_alpha")?.double == 32)
         let rule = StageRule(metric: "exact_match", goal: .max, target: 0.9, minimumGain: 0.01)
         let jobs = try graph(metric: "exact_match").jobs(stages, rule)
@@ -100,7 +111,10 @@ import WireProtocol
         #expect(jobs[2].spec["recipe"]?["adapter"] == "tiny:best.00a000.1")
         #expect(jobs[4].spec["recipe"]?["adapter"] == "tiny:best.00a000.3")
         #expect(jobs[2].after.map { $0.condition?["metric"]?.string } == ["exact_match"])
-        #expect(jobs[4].after.map { $0.condition?["metric"]?.string } == ["exact_match", "exact_match_gain"])
+        #expect(
+            jobs[4].after.map { $0.condition?["metric"]?.string } == [
+                "exact_match", "exact_match_gain",
+            ])
         #expect(jobs[4].after.allSatisfy { $0.job == jobs[3].id && $0.on == "success" })
         #expect(jobs[3].spec["models"] == ["tiny:best.00a000.3", "tiny:best.00a000.1"])
         #expect(jobs[8].spec["stages"] == ["target": 0.9, "minimum_gain": 0.01])

@@ -20,7 +20,9 @@ import Transformer
     }
 
     /// An adapter on the attention of rank 2 whose B is not zero any more.
-    private func trained(_ fields: JSONObject = ["r": 2, "lora_alpha": 4, "target_modules": "attention"]) throws -> Adapter {
+    private func trained(
+        _ fields: JSONObject = ["r": 2, "lora_alpha": 4, "target_modules": "attention"]
+    ) throws -> Adapter {
         var adapter = try start(fields)
         for index in adapter.modules.indices {
             for place in adapter.modules[index].b.indices {
@@ -37,7 +39,9 @@ import Transformer
         for row in 0..<module.plan.module.outputs {
             for column in 0..<inputs {
                 var sum: Float = 0
-                for k in 0..<rank { sum += module.b[row * rank + k] * module.a[k * inputs + column] }
+                for k in 0..<rank {
+                    sum += module.b[row * rank + k] * module.a[k * inputs + column]
+                }
                 result[row * inputs + column] = Float(module.plan.scaling) * sum
             }
         }
@@ -47,19 +51,23 @@ import Transformer
     @Test func whatIsNotWidenedIsTheSameAdapter() throws {
         let adapter = try trained()
         #expect(try start([:], from: adapter).digest() == adapter.digest())
-        let same: JSONObject = ["r": 2, "target_modules": ["o_proj", "k_proj", "v_proj", "q_proj"], "seed": 9]
+        let same: JSONObject = [
+            "r": 2, "target_modules": ["o_proj", "k_proj", "v_proj", "q_proj"], "seed": 9,
+        ]
         #expect(try start(same, from: adapter).digest() == adapter.digest())
     }
 
-    @Test(arguments: [
-        ["r": 5, "lora_alpha": 10, "target_modules": "attention"],
-        ["r": 4, "target_modules": ["attention", "mlp"]],
-        ["r": 2, "use_rslora": true, "target_modules": "all-linear"],
-    ] as [JSONObject])
+    @Test(
+        arguments: [
+            ["r": 5, "lora_alpha": 10, "target_modules": "attention"],
+            ["r": 4, "target_modules": ["attention", "mlp"]],
+            ["r": 2, "use_rslora": true, "target_modules": "all-linear"],
+        ] as [JSONObject])
     func aWidenedAdapterComputesTheSame(fields: JSONObject) throws {
         let adapter = try trained()
         let widened = try start(fields, from: adapter)
-        let old = Dictionary(uniqueKeysWithValues: adapter.modules.map { ($0.plan.module.path, $0) })
+        let old = Dictionary(
+            uniqueKeysWithValues: adapter.modules.map { ($0.plan.module.path, $0) })
         #expect(widened.modules.count >= adapter.modules.count)
         for module in widened.modules {
             let path = module.plan.module.path
@@ -88,13 +96,14 @@ import Transformer
         }
     }
 
-    @Test(arguments: [
-        (["target_modules": ["q_proj"]], "target_modules", "leaves out"),
-        (["target_modules": "mlp"], "target_modules", "leaves out"),
-        (["r": 1], "r", "truncate"),
-        (["rank_pattern": ["k_proj": 1]], "r", "k_proj"),
-        (["layers_to_transform": [0]], "target_modules", "layers.1"),
-    ] as [(JSONObject, String, String)])
+    @Test(
+        arguments: [
+            (["target_modules": ["q_proj"]], "target_modules", "leaves out"),
+            (["target_modules": "mlp"], "target_modules", "leaves out"),
+            (["r": 1], "r", "truncate"),
+            (["rank_pattern": ["k_proj": 1]], "r", "k_proj"),
+            (["layers_to_transform": [0]], "target_modules", "layers.1"),
+        ] as [(JSONObject, String, String)])
     func whatWouldBeLostIsRefused(fields: JSONObject, field: String, word: String) throws {
         let adapter = try trained()
         let error = #expect(throws: FineTuneError.self) { _ = try start(fields, from: adapter) }

@@ -27,7 +27,9 @@ import Testing
 
     private typealias Outcome = TaskEnvelope.Outcome
 
-    private func outcomes(_ list: [(Int, JobState, [String: Double], String?)]) throws -> [JobID: Outcome] {
+    private func outcomes(_ list: [(Int, JobState, [String: Double], String?)]) throws -> [JobID:
+        Outcome]
+    {
         var result: [JobID: Outcome] = [:]
         for (number, state, metrics, message) in list {
             let id = try Self.id(number)
@@ -41,13 +43,17 @@ import Testing
     private func evaluated(_ figures: [[String: Double]]) throws -> [JobID: Outcome] {
         try outcomes(
             figures.enumerated().flatMap { index, metrics in
-                [(2 * index, .succeeded, ["seconds": 1], nil), (2 * index + 1, .succeeded, metrics, nil)]
+                [
+                    (2 * index, .succeeded, ["seconds": 1], nil),
+                    (2 * index + 1, .succeeded, metrics, nil),
+                ]
             })
     }
 
     @Test func theBestIsTheOneThatTheGoalSays() throws {
         let figures: [[String: Double]] = [["loss": 0.5], ["loss": 0.3], ["loss": 0.4]]
-        let least = Choice(try spec(3, metric: "loss", goal: .min), outcomes: try evaluated(figures))
+        let least = Choice(
+            try spec(3, metric: "loss", goal: .min), outcomes: try evaluated(figures))
         #expect(least.best == 1 && least.isComplete)
         #expect(least.conclusion == "b has the lowest eval_loss of 3, 0.3")
         let most = Choice(try spec(3, metric: "loss"), outcomes: try evaluated(figures))
@@ -100,40 +106,55 @@ import Testing
 
     @Test func theNextStageBeginsWhileTheTargetIsOpenAndTheLastOneGained() {
         let most = StageRule(metric: "exact_match", goal: .max, target: 0.9, minimumGain: 0.01)
-        #expect(most.conditions(isFirst: true) == [.init(metric: "exact_match", op: .less, value: 0.9)])
+        #expect(
+            most.conditions(isFirst: true) == [.init(metric: "exact_match", op: .less, value: 0.9)])
         #expect(
             most.conditions(isFirst: false).last
                 == .init(metric: "exact_match_gain", op: .greaterOrEqual, value: 0.01))
         let least = StageRule(metric: "loss", goal: .min, target: 0.1, minimumGain: 0)
-        #expect(least.conditions(isFirst: true) == [.init(metric: "loss", op: .greater, value: 0.1)])
+        #expect(
+            least.conditions(isFirst: true) == [.init(metric: "loss", op: .greater, value: 0.1)])
     }
 
     @Test func aStageThatMeetsTheTargetEndsThem() throws {
-        var ends = try evaluated([["exact_match": 0.5], ["exact_match": 0.97, "exact_match_gain": 0.47]])
+        var ends = try evaluated([
+            ["exact_match": 0.5], ["exact_match": 0.97, "exact_match_gain": 0.47],
+        ])
         ends.merge(
             try outcomes([
-                (4, .skipped, [:], "exact_match < 0.95 does not hold"), (5, .skipped, [:], "job 4 …"),
-            ])) { $1 }
+                (4, .skipped, [:], "exact_match < 0.95 does not hold"),
+                (5, .skipped, [:], "job 4 …"),
+            ])
+        ) { $1 }
         let choice = Choice(try spec(3, stages: stages), outcomes: ends)
         #expect(choice.rows.map(\.state) == [.evaluated, .evaluated, .skipped] && choice.best == 1)
         #expect(
             choice.conclusion
-                == "b meets the target: exact_match 0.97, at least 0.95; the stages after it were not needed")
+                == "b meets the target: exact_match 0.97, at least 0.95; the stages after it were not needed"
+        )
     }
 
     @Test func aStageThatGainsTooLittleEndsThem() throws {
-        var ends = try evaluated([["exact_match": 0.5], ["exact_match": 0.502, "exact_match_gain": 0.002]])
+        var ends = try evaluated([
+            ["exact_match": 0.5], ["exact_match": 0.502, "exact_match_gain": 0.002],
+        ])
         ends.merge(
             try outcomes([
-                (4, .skipped, [:], "exact_match_gain >= 0.01 does not hold"), (5, .skipped, [:], ""),
-            ])) { $1 }
+                (4, .skipped, [:], "exact_match_gain >= 0.01 does not hold"),
+                (5, .skipped, [:], ""),
+            ])
+        ) { $1 }
         let choice = Choice(try spec(3, stages: stages), outcomes: ends)
         #expect(choice.best == 1)
-        #expect(choice.conclusion?.hasPrefix("b no longer pays: it gained 0.002 in exact_match") == true)
+        #expect(
+            choice.conclusion?.hasPrefix("b no longer pays: it gained 0.002 in exact_match") == true
+        )
     }
 
     @Test func stagesThatAllRanOrFailedSaySo() throws {
-        let all = try evaluated([["exact_match": 0.5], ["exact_match": 0.6, "exact_match_gain": 0.1]])
+        let all = try evaluated([
+            ["exact_match": 0.5], ["exact_match": 0.6, "exact_match_gain": 0.1],
+        ])
         #expect(
             Choice(try spec(2, stages: stages), outcomes: all).conclusion
                 == "every stage ran; the best, b, has exact_match 0.6, below the target 0.95")
@@ -142,7 +163,8 @@ import Testing
             try outcomes([
                 (2, .failed, [:], "out of memory"), (3, .dependencyFailed, [:], ""),
                 (4, .dependencyFailed, [:], ""), (5, .dependencyFailed, [:], ""),
-            ])) { $1 }
+            ])
+        ) { $1 }
         let choice = Choice(try spec(3, stages: stages), outcomes: ends)
         #expect(choice.best == 0 && choice.conclusion == "b failed: out of memory")
         let running = Choice(

@@ -13,7 +13,8 @@ from test_evaluate import few
 import schemas
 
 TRAIN = str(SEEDLING / "tasks" / "iso-date" / "train.jsonl")
-QUICK = ["--set", "max_steps=6", "--set", "per_device_train_batch_size=8", "--set", "seed=1", "--set", "r=4"]
+QUICK = ["--set", "max_steps=6", "--set", "per_device_train_batch_size=8", "--set", "seed=1"]
+QUICK += ["--set", "r=4", "--set", "lora_alpha=8"]
 
 
 def sweep(loraq, rows, name, *words, code=0):  # noqa: F811
@@ -162,5 +163,5 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_sent(engine, loraq, 
     for message, words in cases.items():
         assert message in sweep(loraq, rows, "never", *words, code=2).stderr, message
     assert "--eval" in loraq("sweep", "tiny", TRAIN, "--name", "never", "--grid", "r=4", code=2).stderr
-    assert "is no sweep" in loraq("sweep", "show", before[0], code=2).stderr
+    assert "is no sweep" in loraq("sweep", "show", next(client.jobs(kind="prepare"))["job"], code=2).stderr
     assert [job["job"] for job in client.jobs()] == before

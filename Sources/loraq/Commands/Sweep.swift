@@ -107,7 +107,9 @@ struct Sweep: ParsableCommand {
         mutating func validate() throws {
             if progressive == !grid.isEmpty {
                 throw ValidationError(
-                    progressive ? "--grid and --progressive exclude each other" : "give --grid or --progressive")
+                    progressive
+                        ? "--grid and --progressive exclude each other"
+                        : "give --grid or --progressive")
             }
             if progressive, target == nil {
                 throw ValidationError("--progressive needs --target: what is good enough?")
@@ -158,7 +160,8 @@ struct Sweep: ParsableCommand {
                 plain, sweep: "000000", place: ChooseSpec.maximumCandidates)
             guard WireName(text: longest) != nil else {
                 throw ToolError.usage(
-                    "--name \(plain) is too long: the candidates are called after it, such as \(longest)")
+                    "--name \(plain) is too long: the candidates are called after it, such as \(longest)"
+                )
             }
             return plain
         }

@@ -122,7 +122,8 @@ struct SweepGraph {
             "evaluate", place: 2 * place,
             [
                 "models": .array(models),
-                "metrics": .array((metric == "loss" ? [metric] : [metric, "loss"]).map { .string($0) }),
+                "metrics": .array(
+                    (metric == "loss" ? [metric] : [metric, "loss"]).map { .string($0) }),
             ])
         request.inputs = [evaluation]
         request.after = [JobRequest.Dependency(job: finetune.id)]

@@ -41,7 +41,9 @@ struct SweepGrid {
             }
             axes.append(Axis(name: name, values: values))
         }
-        let count = axes.reduce(1) { $0.multipliedReportingOverflow(by: $1.values.count).partialValue }
+        let count = axes.reduce(1) {
+            $0.multipliedReportingOverflow(by: $1.values.count).partialValue
+        }
         guard (1...ChooseSpec.maximumCandidates).contains(count), axes.count <= 16 else {
             throw ToolError.usage(
                 "--grid has \(count) combinations, at most \(ChooseSpec.maximumCandidates) make one sweep",

@@ -21,13 +21,15 @@ enum SweepStages {
     static func make(_ base: RecipeDraft) throws(ToolError) -> [Stage] {
         for name in ["target_modules", "exclude_modules", "rank_pattern", "alpha_pattern"]
         where base.value(of: name) != nil {
-            throw ToolError.usage("--progressive decides \(name) itself: leave it out of the recipe")
+            throw ToolError.usage(
+                "--progressive decides \(name) itself: leave it out of the recipe")
         }
         let rank = base.value(of: "r")?.integer ?? defaultRank
         let alpha = base.value(of: "lora_alpha")?.double ?? defaultAlpha
         guard rank << doublings <= 4096 else {
             throw ToolError.usage(
-                "--progressive goes on to rank \(rank << doublings), and 4096 is the most: begin with a smaller r")
+                "--progressive goes on to rank \(rank << doublings), and 4096 is the most: begin with a smaller r"
+            )
         }
         var stages = [
             Stage(candidate: try stage("attention", "attention", rank, alpha, base)),

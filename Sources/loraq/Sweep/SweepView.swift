@@ -25,7 +25,9 @@ struct SweepView {
                 jobs.isEmpty
                     ? "`\(TextTable.oneLine(selector))` is no sweep"
                     : "`\(TextTable.oneLine(selector))` names \(jobs.count) sweeps",
-                hint: "give the id that `loraq sweep` printed; `loraq jobs --kind choose` lists sweeps")
+                hint:
+                    "give the id that `loraq sweep` printed; `loraq jobs --kind choose` lists sweeps"
+            )
         }
         return try SweepView(jobs[0], session)
     }

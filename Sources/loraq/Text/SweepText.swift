@@ -7,15 +7,23 @@ enum SweepText {
         let title = view.metric == "loss" ? "eval_loss" : view.metric
         let hasLoss = view.metric != "loss" && !view.metric.isEmpty
         var table = TextTable(
-            [("", .left), (view.isStages ? "STAGE" : "CANDIDATE", .left), (title.uppercased(), .left)]
+            [
+                ("", .left), (view.isStages ? "STAGE" : "CANDIDATE", .left),
+                (title.uppercased(), .left),
+            ]
                 + (view.isStages ? [("GAIN", .right)] : [])
                 + (hasLoss ? [("EVAL_LOSS", .right)] : [])
-                + [("TRAIN_LOSS", .right), ("PARAMETERS", .right), ("TIME", .right), ("STATE", .left)])
+                + [
+                    ("TRAIN_LOSS", .right), ("PARAMETERS", .right), ("TIME", .right),
+                    ("STATE", .left),
+                ])
         for index in order(view) {
             let row = view.rows[index]
             let mark = index == view.best ? (view.job.isFinal ? "best" : "leads") : " "
             var cells = [mark, row.name, value(row, view.metric)]
-            if view.isStages { cells.append(figure(row.metrics?[view.metric + "_gain"], signed: true)) }
+            if view.isStages {
+                cells.append(figure(row.metrics?[view.metric + "_gain"], signed: true))
+            }
             if hasLoss { cells.append(figure(row.metrics?["loss"])) }
             let parameters = row.training?["trainable_parameters"].flatMap { Int(exactly: $0) }
             cells += [
@@ -45,7 +53,7 @@ enum SweepText {
             case (let x?, let y?) where x != y: view.goal == .min ? x < y : x > y
             case (_?, nil): true
             case (nil, _?): false
-            default: a == view.best || (b != view.best && a < b)
+            default: a != b && (a == view.best || (b != view.best && a < b))
             }
         }
     }
@@ -63,10 +71,10 @@ enum SweepText {
         return (signed && value > 0 ? "+" : "") + HumanText.fixed(value, digits: 4)
     }
 
-    /// Tables of those among the jobs that choose, for commands that show jobs of any kind.
+    /// Tables of those among the jobs that choose among several, for commands that show jobs of any kind.
     static func tables(_ jobs: [JobSnapshot], _ session: Session) throws -> String {
-        try jobs.filter { $0.kind == "choose" }.map {
-            "\n" + text(try SweepView($0, session), style: session.style)
-        }.joined()
+        try jobs.filter { $0.kind == "choose" }.map { try SweepView($0, session) }
+            .filter { !$0.metric.isEmpty }
+            .map { "\n" + text($0, style: session.style) }.joined()
     }
 }
