@@ -27,7 +27,7 @@ PLACEMENTS = {
     "attention": {"target_modules": "attention"},
     "qkv": {"target_modules": "qkv"},
     "q_proj, v_proj": {"target_modules": "q_proj,v_proj"},
-    "v_proj": {"target_modules": "v_proj"},
+    "v_proj": {"target_modules": ".*v_proj"},
     "last layer": {
         "target_modules": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj",
         "layers_to_transform": "4",

@@ -154,7 +154,7 @@ public struct FineTuneJob {
         }
         return FineTuneProduct(
             summary: summary, report: data.report, evaluationReport: evaluation?.report,
-            adapterFolder: path, adapterDigest: digest, adapterBytes: bytes,
+            adapterFolder: path, adapterDigest: digest, data: identity.data, adapterBytes: bytes,
             targets: start.targets)
     }
 
@@ -184,6 +184,8 @@ public struct FineTuneProduct: Sendable {
     /// A PEFT folder, with `training.json` beside PEFT's two files.
     public var adapterFolder: String
     public var adapterDigest: ContentDigest
+    /// Digest of all training and evaluation rows as they were trained.
+    public var data: String
     public var adapterBytes: Int
     /// How many matrices each entry of the target modules matches.
     public var targets: [String: Int]

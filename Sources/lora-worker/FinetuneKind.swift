@@ -110,7 +110,7 @@ enum FinetuneKind {
             more: [
                 ("job", .string(context.envelope.job.text)),
                 ("last_loss", .number(summary.lastLoss)),
-            ])
+            ] + AdapterOrigin.meta(of: product, context))
         // What `prepare` noted of the model, such as an end token that was never trained, concerns its adapters too.
         let warnings = summary.warnings + model.prepared.manifest.notes
         let shown = 100
