@@ -163,15 +163,12 @@ private func curve(_ relative: [Double], diverged: Bool = false) -> RateCurve {
 @Suite struct AutomaticRateTests {
     /// The rule of docs/lora.md.
     @Test func aSmallShareAndANarrowModelWantMore() {
-        let all = AutomaticRate.choice(share: 1, width: 576)
-        let part = AutomaticRate.choice(share: 0.25, width: 576)
-        let narrow = AutomaticRate.choice(share: 1, width: 192)
-        #expect(all.rate == AutomaticRate.referenceRate)
-        #expect(part.rate > all.rate && narrow.rate > all.rate)
-        #expect(
-            AutomaticRate.choice(share: 1e-6, width: 576).rate
-                <= AutomaticRate.shareLimit * AutomaticRate.referenceRate * 1.01)
-        #expect(part.reason.contains("25 %") && part.reason.contains("576"))
+        let all = AutomaticRate.choice(share: 1, width: 192)
+        let part = AutomaticRate.choice(share: 0.25, width: 192)
+        #expect(all.rate == 0.01 && part.rate == 0.014)
+        #expect(AutomaticRate.choice(share: 1e-6, width: 192).rate == 0.02)
+        #expect(AutomaticRate.choice(share: 1, width: 576).rate < all.rate)
+        #expect(part.reason.contains("25 %") && part.reason.contains("192"))
         #expect(part.how == .auto && part.curve == nil)
     }
 }
