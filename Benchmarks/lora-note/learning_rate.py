@@ -10,6 +10,7 @@ SmolLM2-135M-Instruct, all linear matrices are trained there too, which takes ha
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -107,7 +108,7 @@ class Results:
 
     def rate_for(self, model, task, placement, loss):
         """The least rate whose loss is as low as `loss`."""
-        for lower, upper in zip(RATES[model], RATES[model][1:]):
+        for lower, upper in itertools.pairwise(RATES[model]):
             high, low = self.loss(model, task, placement, lower), self.loss(model, task, placement, upper)
             if high >= loss >= low:
                 part = (math.log(high) - math.log(loss)) / (math.log(high) - math.log(low))
@@ -198,8 +199,7 @@ def report(results, extra):
         loss, wide = results.base(WIDE, exponent)
         power = math.log(base / wide) / math.log(WIDTHS[WIDE] / WIDTHS[NARROW])
         lines += [
-            f"- At width {WIDTHS[WIDE]} the same exponent wants {wide:g} for all matrices (worst cell {100 * (math.exp(loss) - 1):.0f} % "
-            f"above its best): between the two widths the rate goes with width^-{power:.2f}.",
+            f"- At width {WIDTHS[WIDE]} all matrices want {wide:g} ({100 * (math.exp(loss) - 1):.0f} % above the best loss): between the two widths the rate goes with width^-{power:.2f}.",
         ]
     return "\n".join([*lines, ""])
 

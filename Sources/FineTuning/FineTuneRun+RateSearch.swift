@@ -89,7 +89,8 @@ extension FineTuneRun {
         }
         guard labels > 0, sum.isFinite, sum > 0 else {
             throw FineTuneError(
-                .nonFinite, "find: the untrained adapter's loss is \(sum), from which no rate follows",
+                .nonFinite,
+                "find: the untrained adapter's loss is \(sum), from which no rate follows",
                 field: "learning_rate")
         }
         return sum / Double(labels)

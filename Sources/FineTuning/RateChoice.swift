@@ -52,7 +52,9 @@ enum AutomaticRate {
         let percent = String(format: share < 0.1 ? "%.1f" : "%.0f", 100 * share)
         return RateChoice(
             how: .auto, rate: rate,
-            reason: "auto: \(RateCurve.short(base)) for all linear matrices of a model of width \(width), "
-                + "times \(String(format: "%.2f", factor)) because \(percent) % of them are adapted")
+            reason:
+                "auto: \(RateCurve.short(base)) for all linear matrices of a model of width \(width), "
+                + "times \(String(format: "%.2f", factor)) because \(percent) % of them are adapted"
+        )
     }
 }

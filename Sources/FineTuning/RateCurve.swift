@@ -95,7 +95,8 @@ public struct RateCurve: Sendable, Equatable {
                 + "\(Self.short(points[lowest].rate)); \(end)",
             warning: diverged
                 ? nil
-                : "learning_rate: find saw no rate at which the loss comes apart; the best rate may be higher")
+                : "learning_rate: find saw no rate at which the loss comes apart; the best rate may be higher"
+        )
     }
 
     static func short(_ value: Double) -> String { String(format: "%.2g", value) }

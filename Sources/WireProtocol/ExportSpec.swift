@@ -153,7 +153,8 @@ public struct ExportResult: Codable, Sendable, Equatable {
 
     public init(
         adapter: ArtifactReference, path: String, dtype: AdapterExport.DType,
-        format: AdapterExport.Format? = nil, bytes: Int, matrices: Int, untiedHead: Bool, seconds: Double, drift: Drift? = nil,
+        format: AdapterExport.Format? = nil, bytes: Int, matrices: Int, untiedHead: Bool,
+        seconds: Double, drift: Drift? = nil,
         warnings: [String]? = nil
     ) {
         self.adapter = adapter

@@ -73,7 +73,8 @@ public struct PlanResult: Codable, Sendable, Equatable {
 
     public init(
         matrices: Int, targets: [String: Int], trainableParameters: Int, parameters: Int,
-        learningRate: Double, learningRateChoice: LearningRateChoice? = nil, rows: Int, usable: Int, tokens: Int, labels: Int, steps: Int,
+        learningRate: Double, learningRateChoice: LearningRateChoice? = nil, rows: Int, usable: Int,
+        tokens: Int, labels: Int, steps: Int,
         epochs: Double, measuredSteps: Int, tokensPerSecond: Double, secondsPerStep: Double,
         seconds: Double, memoryBytes: Memory, diskBytes: Disk, numerics: String,
         warnings: [String]? = nil

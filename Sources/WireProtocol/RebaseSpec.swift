@@ -18,7 +18,9 @@ public struct AdapterRebase: Codable, Sendable, Equatable {
     /// By how much of the old loss the new one may be higher and still count as no worse, from 0 to 1.
     public var tolerance: Double?
 
-    enum CodingKeys: String, CodingKey, CaseIterable { case action, adapter, model, name, tolerance }
+    enum CodingKeys: String, CodingKey, CaseIterable {
+        case action, adapter, model, name, tolerance
+    }
 
     public init(
         adapter: ArtifactReference, model: ArtifactReference, name: WireName,

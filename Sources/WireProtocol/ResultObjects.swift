@@ -95,7 +95,8 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         untrainedAnswers: Int? = nil, tokens: Int, labelTokens: Int, steps: Int,
         skippedSteps: Int? = nil, epochs: Double, firstLoss: Double, lastLoss: Double,
         evalLossBefore: Double? = nil, evalLossAfter: Double? = nil, learningRate: Double,
-        learningRateChoice: LearningRateChoice? = nil, trainableParameters: Int, targets: [String: Int], seconds: Double, tokensPerSecond: Double,
+        learningRateChoice: LearningRateChoice? = nil, trainableParameters: Int,
+        targets: [String: Int], seconds: Double, tokensPerSecond: Double,
         peakBytes: Int? = nil, dtype: String, numerics: String, resumedFromStep: Int? = nil,
         warnings: [String]? = nil
     ) {

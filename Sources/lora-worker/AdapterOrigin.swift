@@ -80,7 +80,9 @@ struct AdapterOrigin {
         throw TaskFailure.user(
             "ADAPTER_BASE",
             "\(path) says that the adapter was made for the base \(own.prefix(80))\(name), and \(spec.model) is \(base)",
-            hint: "add it to its own base and move it with `loraq rebase`, or take it as it is with --any-base")
+            hint:
+                "add it to its own base and move it with `loraq rebase`, or take it as it is with --any-base"
+        )
     }
 
     /// The members that the adapter's record takes over.

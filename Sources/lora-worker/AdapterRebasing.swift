@@ -54,7 +54,8 @@ struct AdapterRebasing {
         guard old.prepared.manifest.base != new.prepared.manifest.base else {
             throw TaskFailure.user(
                 "ADAPTER_BASE",
-                "\(spec.model) has the very matrices of the base of \(spec.adapter): there is nothing to rebase")
+                "\(spec.model) has the very matrices of the base of \(spec.adapter): there is nothing to rebase"
+            )
         }
         warnings = []
         (recipeJSON, recipe) = try Self.recipe(of: artifact, new, &warnings)
@@ -87,12 +88,14 @@ struct AdapterRebasing {
         if let parent = object["adapter"]?.string {
             object["adapter"] = nil
             warnings.append(
-                "the adapter went on from \(parent.prefix(80)), which belongs to the old base: trained anew it begins afresh")
+                "the adapter went on from \(parent.prefix(80)), which belongs to the old base: trained anew it begins afresh"
+            )
         }
         if let type = object["dtype"]?.string, type != model.decoder.elementType.rawValue {
             object["dtype"] = nil
             warnings.append(
-                "the recipe's dtype is \(type.prefix(20)); the new base is prepared in \(model.decoder.elementType.rawValue)")
+                "the recipe's dtype is \(type.prefix(20)); the new base is prepared in \(model.decoder.elementType.rawValue)"
+            )
         }
         return (.object(object), try FineTuneRecipe(.object(object)))
     }
@@ -166,7 +169,8 @@ struct AdapterRebasing {
         }
         if lines.count < before.count {
             warnings.append(
-                "\(before.count - lines.count) of \(before.count) rows cannot be used on the new base")
+                "\(before.count - lines.count) of \(before.count) rows cannot be used on the new base"
+            )
         }
         if !heldOut {
             warnings.append("no evaluation rows were kept: the scores are over the training rows")

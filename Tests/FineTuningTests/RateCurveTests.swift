@@ -25,7 +25,9 @@ private func curve(_ relative: [Double], diverged: Bool = false) -> RateCurve {
     @Test func ratesGrowEvenlyFromLeastToMost() {
         #expect(abs(RateCurve.rate(0) / RateCurve.leastRate - 1) < 1e-12)
         #expect(abs(RateCurve.rate(RateCurve.steps - 1) / RateCurve.mostRate - 1) < 1e-12)
-        #expect(abs(RateCurve.rate(3) / RateCurve.rate(2) - RateCurve.rate(2) / RateCurve.rate(1)) < 1e-12)
+        #expect(
+            abs(RateCurve.rate(3) / RateCurve.rate(2) - RateCurve.rate(2) / RateCurve.rate(1))
+                < 1e-12)
     }
 
     /// The running mean comes a few steps after the curve itself.

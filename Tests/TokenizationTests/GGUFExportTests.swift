@@ -8,7 +8,8 @@ import Testing
 /// A `tokenizer.json` said in GGUF's words makes the same ids.
 @Suite struct GGUFExportTests {
     private static let texts = [
-        "Hello, world! It's 1234567 o'clock.", "  zwei  Leerzeichen\n\nund\tTab ", "naïve café — 日本語 🙂",
+        "Hello, world! It's 1234567 o'clock.", "  zwei  Leerzeichen\n\nund\tTab ",
+        "naïve café — 日本語 🙂",
         "<|im_start|>user\nHi<|im_end|>", "", "def f(x):\n    return x ** 2\r\n",
     ]
 

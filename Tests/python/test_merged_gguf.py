@@ -62,8 +62,7 @@ def test_an_export_whose_worker_dies_is_done_again(engine, tmp_path):  # noqa: F
     assert (out / "model.gguf").stat().st_size > 1 << 20
 
 
-def test_what_does_not_go_together_is_refused(engine, loraq, tmp_path):  # noqa: F811
-    _, client = engine
+def test_what_does_not_go_together_is_refused(loraq, tmp_path):  # noqa: F811
     out = str(tmp_path / "out")
     assert "--gguf" in loraq("adapters", "export", "redact", out, "--merged", "--dtype", "float16", code=2).stderr
     assert "float16" in loraq("adapters", "export", "redact", out, "--merged", "--dtype", "int8", code=2).stderr

@@ -25,7 +25,8 @@ extension Adapters {
         @Flag(help: "Write the base model with the adapter computed into it.") var merged = false
         @Option(
             help:
-                "With --merged: bfloat16 or float32, with --gguf also float16 (default: as the base is kept).")
+                "With --merged: bfloat16 or float32, with --gguf also float16 (default: as the base is kept)."
+        )
         var dtype: String?
         @Option(
             help: ArgumentHelp(
