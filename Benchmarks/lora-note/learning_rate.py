@@ -199,7 +199,8 @@ def report(results, extra):
         loss, wide = results.base(WIDE, exponent)
         power = math.log(base / wide) / math.log(WIDTHS[WIDE] / WIDTHS[NARROW])
         lines += [
-            f"- At width {WIDTHS[WIDE]} all matrices want {wide:g} ({100 * (math.exp(loss) - 1):.0f} % above the best loss): between the two widths the rate goes with width^-{power:.2f}.",
+            f"- At width {WIDTHS[WIDE]} all matrices want {wide:g} ({100 * (math.exp(loss) - 1):.0f} % above the best "
+            f"loss): between the two widths the rate goes with width^-{power:.2f}.",
         ]
     return "\n".join([*lines, ""])
 

@@ -38,8 +38,7 @@ def test_a_merged_gguf_is_the_merged_folder(engine, loraq, tmp_path):  # noqa: F
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_wider_types_are_kept(engine, loraq, tmp_path, dtype):  # noqa: F811
-    _, client = engine
+def test_wider_types_are_kept(loraq, tmp_path, dtype):  # noqa: F811
     rows = few(tmp_path, "iso-date", 8)
     out = tmp_path / dtype
     job = json.loads(loraq("adapters", "export", "redact", str(out), "--merged", "--gguf", "--dtype", dtype, "--json").stdout)
