@@ -15,7 +15,6 @@ from test_evaluate import few
 
 import schemas
 
-TRAIN = SEEDLING / "tasks" / "iso-date" / "train.jsonl"
 RECIPE = {
     "r": 8, "lora_alpha": 16, "target_modules": "mlp", "learning_rate": 1e-2, "max_steps": 40, "warmup_steps": 4,
     "per_device_train_batch_size": 4, "save_steps": 5, "seed": 1,
@@ -67,7 +66,15 @@ class Weights:
 
 
 @pytest.fixture(scope="module")
-def bases(engine, tmp_path_factory):  # noqa: F811
+def train(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "train.jsonl"
+    rows = (SEEDLING / "tasks" / "iso-date" / "train.jsonl").read_text().splitlines(keepends=True)[:96]
+    path.write_text("".join(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bases(engine, train, tmp_path_factory):  # noqa: F811
     """Three changed bases, and an adapter of the old one whose data the broker has."""
     _, client = engine
     folder = tmp_path_factory.mktemp("bases")
@@ -87,7 +94,7 @@ def bases(engine, tmp_path_factory):  # noqa: F811
         assert done["state"] == "succeeded", done
     rows = few(folder, "iso-date", 24)
     spec = {"model": "tiny", "name": "dates", "recipe": RECIPE}
-    done = client.wait(client.submit("finetune", spec, {"train": TRAIN, "eval": rows}), LONG_S)
+    done = client.wait(client.submit("finetune", spec, {"train": train, "eval": rows}), LONG_S)
     assert done["state"] == "succeeded", done
     return done["result"]
 
@@ -125,9 +132,9 @@ def test_unchanged_where_that_is_no_worse(engine, bases, loraq):  # noqa: F811
     assert not results and "moved already, to near:dates@1" in document["left"][0]["reason"]
 
 
-def test_trained_anew_where_it_means_nothing_and_a_kill_changes_nothing(engine, bases, loraq):  # noqa: F811
+def test_trained_anew_where_it_means_nothing_and_a_kill_changes_nothing(engine, bases, train):  # noqa: F811
     _, client = engine
-    inputs = {name: TRAIN for name in ("train",)}
+    inputs = {"train": train}
     spec = {"action": "rebase", "adapter": "tiny:dates", "model": "other", "name": "undisturbed", "tolerance": 1}
     whole = client.wait(client.submit("adapter", spec, inputs), LONG_S)
     assert whole["state"] == "succeeded", whole
@@ -186,7 +193,7 @@ def test_an_adapter_of_another_base_is_refused_unless_told_otherwise(engine, bas
     assert "training.json" in loraq("adapters", "add", "stray", folder, "--model", "tiny@1", code=1).stderr
 
 
-def test_what_cannot_be_rebased_is_refused(engine, bases, loraq):  # noqa: F811
+def test_what_cannot_be_rebased_is_refused(engine, bases, loraq, train):  # noqa: F811
     _, client = engine
     assert "very same matrices" in loraq("rebase", "tiny@1", "tiny@1", code=2).stderr
     assert "no model" in loraq("rebase", "tiny", "nowhere", code=1).stderr
@@ -194,5 +201,5 @@ def test_what_cannot_be_rebased_is_refused(engine, bases, loraq):  # noqa: F811
     assert "no adapters" in loraq("rebase", "ruined", "tiny", code=2).stderr
     assert "--tolerance" in loraq("rebase", "tiny", "near", "--tolerance", "2", code=2).stderr
     spec = {"action": "rebase", "adapter": "tiny:redact@1", "model": "near", "name": "x"}
-    status = client.wait(client.submit("adapter", spec, {"train": TRAIN}), LONG_S)
+    status = client.wait(client.submit("adapter", spec, {"train": train}), LONG_S)
     assert status["error"]["code"] == "NO_RECIPE", status
