@@ -15,11 +15,15 @@ import schemas
 
 TRAIN = SEEDLING / "tasks" / "iso-date" / "train.jsonl"
 #: Short, and alike in all tests.
-SHORT = {"r": 4, "lora_alpha": 8, "max_steps": 12, "per_device_train_batch_size": 4, "save_steps": 2, "seed": 3}
+SHORT = {
+    "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "max_steps": 12, "per_device_train_batch_size": 2,
+    "save_steps": 2, "seed": 3,
+}  # fmt: skip
 
 
 def settings(**fields) -> list[str]:
-    return [word for name, value in (SHORT | fields).items() for word in ("--set", f"{name}={value}")]
+    values = {name: ",".join(value) if isinstance(value, list) else value for name, value in (SHORT | fields).items()}
+    return [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
 
 
 def tuned(loraq, name: str, **fields) -> dict:  # noqa: F811
@@ -38,7 +42,7 @@ def tensors(folder) -> dict[str, bytes]:
     return {name: data[slice(*entry["data_offsets"])] for name, entry in header.items()}
 
 
-def test_a_rate_is_found_told_and_found_again(engine, loraq):  # noqa: F811
+def test_a_rate_is_found_and_told(engine, loraq):  # noqa: F811
     _, client = engine
     first = tuned(loraq, "found", learning_rate="find")
     choice = first["learning_rate_choice"]
@@ -47,9 +51,6 @@ def test_a_rate_is_found_told_and_found_again(engine, loraq):  # noqa: F811
     rates = [point["learning_rate"] for point in curve]
     assert rates == sorted(rates) and first["learning_rate"] in rates
     assert all(point["smoothed"] > 0 for point in curve) and min(point["smoothed"] for point in curve) < 0.9
-    again = tuned(loraq, "found", learning_rate="find")
-    assert (again["learning_rate"], again["last_loss"]) == (first["learning_rate"], first["last_loss"])
-    assert again["learning_rate_choice"] == choice
     # The test leaves no trace: with the rate as a number the same adapter comes out.
     given = tuned(loraq, "given", learning_rate=repr(first["learning_rate"]))
     assert given["last_loss"] == first["last_loss"] and "learning_rate_choice" not in given
@@ -77,7 +78,7 @@ def test_a_small_share_gets_a_higher_automatic_rate(engine, loraq):  # noqa: F81
 
 def test_a_killed_worker_does_not_change_the_found_rate(engine, loraq):  # noqa: F811
     _, client = engine
-    recipe = SHORT | {"learning_rate": "find", "max_steps": 40}
+    recipe = SHORT | {"learning_rate": "find", "max_steps": 30}
     whole = client.wait(client.finetune("tiny", TRAIN, "whole-find", recipe=recipe), LONG_S)
     assert whole["state"] == "succeeded", whole
     broken = client.finetune("tiny", TRAIN, "broken-find", recipe=recipe)
