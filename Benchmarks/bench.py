@@ -85,7 +85,7 @@ def program(name: str, options: argparse.Namespace) -> dict:
     if words[0] == "queue/run.py" and options.quick:
         command += ["--scale", "0.1"]
     if words[0] == "service.py" and options.quick:
-        command += ["--lines", "16"]
+        command += ["--lines", "128"]
     log = options.data / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as errors:

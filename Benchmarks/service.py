@@ -1,6 +1,6 @@
 """Workers as a service: memory and throughput of 1, 2 and 4 workers on one base; how fast a worker and an adapter are ready.
 
-    .venv/bin/python Benchmarks/service.py memory|start --model FOLDER [--lines 96]
+    .venv/bin/python Benchmarks/service.py memory|start --model FOLDER [--lines 320]
 
 FOLDER is one that `peers/make_models.py` made: hf/ and adapters a0, a1, …
 """
@@ -24,13 +24,15 @@ from loraq import Client
 
 WAIT_S, POLL_S = 120, 0.002
 ADAPTERS, STARTS = 8, 7
+#: A worker is filled before the next one gets work; this is more than one takes.
+FILL = 96
 
 
 def ready(client: Client, count: int) -> list[dict]:
     """The workers, when so many are ready and no other is there."""
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
-        workers = client.workers()["workers"]
+        workers = [worker for worker in client.workers()["workers"] if worker["state"] != "stopped"]
         if len(workers) == count and all(worker["state"] == "ready" for worker in workers):
             return workers
         time.sleep(POLL_S)
@@ -43,14 +45,14 @@ def smaps(pid: int) -> dict[str, int]:
     return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
 
 
-def lines(models: list[str], count: int, tokens: int) -> list[dict]:
+def lines(models: list[str], count: int, tokens: int, prompt: int = 48) -> list[dict]:
     draw = random.Random(5)
     return [
         {
             "custom_id": str(number), "method": "POST", "url": "/v1/completions",
             "body": {
                 "model": models[number % len(models)], "temperature": 0, "max_tokens": tokens,
-                "prompt": "".join(draw.choice("abcdefghijklmnop ") for _ in range(48)), "logit_bias": {"0": -100},
+                "prompt": "".join(draw.choice("abcdefghijklmnop ") for _ in range(prompt)), "logit_bias": {"0": -100},
             },
         }
         for number in range(count)
@@ -65,17 +67,17 @@ def run(client: Client, batch: list[dict]) -> dict:
 
 
 def memory(client: Client, options: argparse.Namespace) -> None:
-    packed = sum(file.stat().st_size for file in client_home(client).glob("models/*/packed*") if file.is_file())
-    print(f"135M shape, packed file {packed / 2**20:,.0f} MiB; {options.lines} lines of 48 prompt tokens and 32 answers.\n")
-    print("| workers | tokens/s | sum of PSS, MiB | of which private, MiB | allowed, MiB |")
+    packed = sum(file.stat().st_size for file in options.home.glob("models/*/packed*") if file.is_file())
+    print(f"135M shape, packed file {packed / 2**20:,.0f} MiB; {options.lines} lines of 48 prompt tokens and 24 answers.\n")
+    print("| workers | tokens/s | sum of PSS, MiB | of which private, MiB | sum allowed, MiB |")
     print("| ---: | ---: | ---: | ---: | ---: |")
     private = 0
     for count in (1, 2, 4):
         client.scale("lora", count)
         ready(client, count)
-        run(client, lines(["base"], 8 * count, 4))  # every worker has the model
-        job = run(client, lines(["base"], options.lines, 32))
-        sets = [smaps(worker["pid"]) for worker in client.workers()["workers"]]
+        run(client, lines(["base"], FILL * count, 2, prompt=8))  # every worker has the model
+        job = run(client, lines(["base"], options.lines, 24))
+        sets = [smaps(worker["pid"]) for worker in ready(client, count)]
         own = sum(one["Private_Clean"] + one["Private_Dirty"] for one in sets)
         total = sum(one["Pss"] for one in sets)
         if count == 1:
@@ -85,10 +87,6 @@ def memory(client: Client, options: argparse.Namespace) -> None:
         seconds = (job["finished_at_ms"] - job["started_at_ms"]) / 1000
         rate = job["usage"]["completion_tokens"] / seconds
         print(f"| {count} | {rate:,.0f} | {total / 2**20:,.0f} | {own / 2**20:,.0f} | {allowed / 2**20:,.0f} |")
-
-
-def client_home(client: Client) -> pathlib.Path:
-    return pathlib.Path(client.home)
 
 
 def start(client: Client, options: argparse.Namespace) -> None:
@@ -135,11 +133,12 @@ def main() -> None:
     parser.add_argument("what", choices=["memory", "start"])
     parser.add_argument("--bin", type=pathlib.Path, default=ROOT / ".build" / "release")
     parser.add_argument("--model", type=pathlib.Path, required=True)
-    parser.add_argument("--lines", type=int, default=128)
+    parser.add_argument("--lines", type=int, default=320)
     options = parser.parse_args()
     forget_test_settings()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="lqs-"))
-    loraq = Loraq(options.bin.resolve(), folder / "home")
+    options.home = folder / "home"
+    loraq = Loraq(options.bin.resolve(), options.home)
     try:
         loraq("up")
         loraq("models", "add", "base", str((options.model / "hf").absolute()))

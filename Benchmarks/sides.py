@@ -100,6 +100,9 @@ def peer(name: str, row: Row, peers: pathlib.Path, data: pathlib.Path, threads: 
             raise Missing("its programs are not built")
     if variant == "compiled":
         more.append("--compiled")
+    if variant == "float32":
+        # Cores whose bf16 products are no faster than those of floats are served best by floats.
+        more += ["--precision", "f32"] if program == "openvino" else ["--compiled", "--dtype", "float32"]
     if not python.exists():
         raise Missing("not installed")
     if not model.exists():

@@ -57,7 +57,8 @@ def build_llama(folder: pathlib.Path) -> bool:
     tools = folder / "bin"
     settings = {
         "CMAKE_BUILD_TYPE": "Release", "CMAKE_MAKE_PROGRAM": tools / "ninja", "GGML_NATIVE": "ON", "LLAMA_CURL": "OFF",
-        "LLAMA_OPENSSL": "OFF", "BUILD_SHARED_LIBS": "OFF", "LLAMA_BUILD_TESTS": "OFF", "LLAMA_BUILD_SERVER": "OFF", "LLAMA_BUILD_EXAMPLES": "OFF",
+        "LLAMA_OPENSSL": "OFF", "BUILD_SHARED_LIBS": "OFF", "LLAMA_BUILD_TESTS": "OFF", "LLAMA_BUILD_SERVER": "OFF",
+        "LLAMA_BUILD_EXAMPLES": "OFF",
     }  # fmt: skip
     words = [f"-D{name}={value}" for name, value in settings.items()]
     made = subprocess.run([tools / "cmake", "-S", source, "-B", folder / "build", "-G", "Ninja", *words]).returncode == 0

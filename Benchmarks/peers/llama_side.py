@@ -39,8 +39,8 @@ def main() -> None:
             return tokens / bench("-p", "0", "-n", str(tokens), "-d", str(prompt))["avg_ts"]
         return work.tokens / batched(streams, prompt, tokens)["speed_tg"]
 
-    build = bench("-p", "1", "-n", "0")
-    about = f"llama.cpp build {build['build_number']} ({build['build_commit']})"
+    archives = sorted(given.bin.parents[1].glob("llama_cpp_python-*.tar.gz"))
+    about = archives[-1].name.removesuffix(".tar.gz") if archives else "own build"
     turns.serve(kept, {"version": about}, given.work, run, warm=0)
 
 

@@ -54,7 +54,7 @@ def main() -> None:
         first = answer(streams, prompt, 1, adapters)
         return answer(streams, prompt, tokens + 1, adapters) - first
 
-    about = f"OpenVINO GenAI {openvino_genai.__version__.split('-')[0]}"
+    about = openvino_genai.__version__.split("-")[0]
     turns.serve(kept, {"version": about}, given.work, run)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch with PEFT, in bfloat16: LoRA training steps, eager or compiled, and generation with `adapter_names`."""
+"""PyTorch with PEFT: LoRA training steps, eager or compiled, and generation with `adapter_names`."""
 
 import time
 
@@ -18,9 +18,9 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 class Training:
     """One step: forward, backward, clipping, AdamW; every token labelled."""
 
-    def __init__(self, path: str, rank: int, compiled: bool) -> None:
+    def __init__(self, path: str, rank: int, compiled: bool, dtype: str) -> None:
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
         config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS, task_type="CAUSAL_LM")
         self.model = get_peft_model(model, config)
         self.model.train()
@@ -73,11 +73,12 @@ class Generation:
 def main() -> None:
     parser = turns.options(__doc__)
     parser.add_argument("--compiled", action="store_true", help="train under torch.compile")
+    parser.add_argument("--dtype", default="bfloat16", help="of weights and products in training")
     parser.add_argument("--rank", type=int, default=16)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     kinds = {work.kind for work in given.work}
-    training = Training(given.model, given.rank, given.compiled) if "train" in kinds else None
+    training = Training(given.model, given.rank, given.compiled, given.dtype) if "train" in kinds else None
     generation = Generation(given.model, given.adapters) if "decode" in kinds else None
 
     def run(work: turns.Work) -> float:

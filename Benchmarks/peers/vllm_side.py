@@ -48,7 +48,7 @@ def main() -> None:
         first = answer(streams, prompt, 1, adapters)
         return answer(streams, prompt, tokens + 1, adapters) - first
 
-    turns.serve(kept, {"version": f"vLLM {vllm.__version__}"}, given.work, run)
+    turns.serve(kept, {"version": vllm.__version__}, given.work, run)
 
 
 if __name__ == "__main__":
