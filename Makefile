@@ -7,7 +7,7 @@ BIN = .build/release
 PYTHON = .venv/bin/python
 PACKAGES = libzmq3-dev libopenblas-dev libpcre2-dev libsqlite3-dev python3-venv
 
-.PHONY: chaos garbage fuzz simulate build demo demo-smollm2 test test-swift test-python lint format bench bench-rows bench-peers install uninstall clean system-packages
+.PHONY: bench bench-peers bench-queue bench-rows chaos garbage fuzz simulate build demo demo-smollm2 test test-swift test-python lint format install uninstall clean system-packages
 
 build: system-packages
 	swift build $(SWIFT_BUILD_FLAGS)
@@ -66,6 +66,11 @@ bench-rows:
 
 bench-peers:
 	python3 Benchmarks/peers/install.py $(or $(PEERS),$(HOME)/.cache/loraq-peers)
+
+# The queue alone, on tasks that do nothing. PEERS: a Python with hyperqueue and rq (and redis-server on PATH).
+SCALE ?= 1
+bench-queue: build .venv/stamp
+	$(PYTHON) Benchmarks/queue/run.py --bin $(BIN) --scale $(SCALE) $(if $(PEERS),--peers $(PEERS)) --write
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/loraq/workers/lora
