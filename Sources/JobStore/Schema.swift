@@ -6,19 +6,30 @@ enum Schema {
     static let applicationID: Int32 = 0x6C6F_7261
 
     /// One entry per version; each brings a file from the version before to its own.
-    static let migrations = [version1, version2, version3]
+    static let migrations = [version1, version2, version3, version4]
 
-    static let version2 = """
-        -- The generation that last began with everything: what was done before it does not count.
-        ALTER TABLE jobs ADD COLUMN whole_generation INTEGER NOT NULL DEFAULT 1 CHECK (whole_generation >= 1);
-        """
-
-    static let version3 = """
+    static let version4 = """
         -- What a task is told of a job before it: the metrics asked for (JSON list; NULL: nothing), and how that job ended.
         ALTER TABLE dependencies ADD COLUMN told TEXT;
         ALTER TABLE dependencies ADD COLUMN outcome_state TEXT;
         ALTER TABLE dependencies ADD COLUMN outcome_metrics TEXT;
         ALTER TABLE dependencies ADD COLUMN outcome_error TEXT;
+        """
+
+    static let version3 = """
+        -- Result lines whose files are not synced yet. A broker that starts writes them to their files again.
+        CREATE TABLE kept_lines (
+            number INTEGER PRIMARY KEY,
+            job TEXT NOT NULL,                     -- id
+            segment INTEGER NOT NULL,
+            byte_offset INTEGER NOT NULL,
+            bytes BLOB NOT NULL
+        );
+        """
+
+    static let version2 = """
+        -- The generation that last began with everything: what was done before it does not count.
+        ALTER TABLE jobs ADD COLUMN whole_generation INTEGER NOT NULL DEFAULT 1 CHECK (whole_generation >= 1);
         """
 
     static let version1 = """
