@@ -121,6 +121,14 @@ import WireProtocol
         #expect(jobs[8].spec["candidates"]?.array?.count == 5)
     }
 
+    @Test func embeddingsAreAStageWhereTheyCanBeTrained() throws {
+        let stages = try SweepStages.make(try draft(), embeddingsLeftOut: nil)
+        #expect(stages.allSatisfy { $0.leftOut == nil })
+        let targets = stages.map { $0.candidate.recipe.value(of: "target_modules") }
+        #expect(targets[0] == "attention" && targets[1] == ["attention", "embeddings"])
+        #expect(targets[2...].allSatisfy { $0 == ["all-linear", "embeddings"] })
+    }
+
     @Test func whatTheStagesDecideIsNotTheRecipes() {
         #expect(throws: ToolError.self) { try SweepStages.make(try draft(["target_modules=mlp"])) }
         #expect(throws: ToolError.self) { try SweepStages.make(try draft(["r=2048"])) }

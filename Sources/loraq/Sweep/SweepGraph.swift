@@ -103,7 +103,9 @@ struct SweepGraph {
                 "recipe": try draft.checked(model: model),
             ])
         request.inputs = [train]
-        if draft.values.contains(where: { Self.evaluatingFields.contains($0.name) }) {
+        // A recipe that holds back rows of the training file has its own.
+        let names = Set(draft.values.map(\.name))
+        if !names.isDisjoint(with: Self.evaluatingFields), !names.contains("val_set_size") {
             request.inputs.append(evaluation)
         }
         return request

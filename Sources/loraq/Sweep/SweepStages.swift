@@ -9,8 +9,9 @@ enum SweepStages {
         var leftOut: String?
     }
 
-    /// What the engine cannot do yet.
-    static let embeddingsLeftOut = "the native engine does not train adapters on embeddings"
+    /// Why there is no stage of the embeddings; nil: there is one.
+    static let embeddingsLeftOut: String? =
+        "the native engine does not train adapters on embeddings"
     /// Rank and alpha where the recipe names none: those of `finetune`.
     static let defaultRank = 16
     static let defaultAlpha = 32.0
@@ -18,7 +19,9 @@ enum SweepStages {
     static let doublings = 2
 
     /// - Throws: A usage error when the recipe says what the stages decide.
-    static func make(_ base: RecipeDraft) throws(ToolError) -> [Stage] {
+    static func make(
+        _ base: RecipeDraft, embeddingsLeftOut: String? = embeddingsLeftOut
+    ) throws(ToolError) -> [Stage] {
         for name in ["target_modules", "exclude_modules", "rank_pattern", "alpha_pattern"]
         where base.value(of: name) != nil {
             throw ToolError.usage(
@@ -31,20 +34,20 @@ enum SweepStages {
                 "--progressive goes on to rank \(rank << doublings), and 4096 is the most: begin with a smaller r"
             )
         }
+        let everything = embeddingsLeftOut == nil ? "all-linear,embeddings" : "all-linear"
         var stages = [
             Stage(candidate: try stage("attention", "attention", rank, alpha, base)),
             Stage(
-                candidate: SweepCandidate(
-                    title: "embeddings", settings: JSONObject(), recipe: base),
+                candidate: try stage("embeddings", "attention,embeddings", rank, alpha, base),
                 leftOut: embeddingsLeftOut),
-            Stage(candidate: try stage("mlp", "all-linear", rank, alpha, base)),
+            Stage(candidate: try stage("mlp", everything, rank, alpha, base)),
         ]
         for doubling in 1...doublings {
             let factor = 1 << doubling
             stages.append(
                 Stage(
                     candidate: try stage(
-                        "rank \(rank * factor)", "all-linear", rank * factor,
+                        "rank \(rank * factor)", everything, rank * factor,
                         alpha * Double(factor), base)))
         }
         return stages
@@ -58,11 +61,10 @@ enum SweepStages {
         // A smaller part wants a higher rate.
         if base.value(of: "learning_rate") == nil { settings.append("learning_rate=auto") }
         for setting in settings { try recipe.apply(setting: setting, option: "--progressive") }
-        return SweepCandidate(
-            title: title,
-            settings: [
-                "target_modules": .string(targets), "r": .integer(Int64(rank)),
-                "lora_alpha": .number(alpha),
-            ], recipe: recipe)
+        var chosen = JSONObject()
+        for name in ["target_modules", "r", "lora_alpha"] {
+            chosen[name] = recipe.value(of: name)
+        }
+        return SweepCandidate(title: title, settings: chosen, recipe: recipe)
     }
 }
