@@ -14,7 +14,7 @@ struct RecipeValueReader {
         case .numberOrWord(let words):
             if let text = node.scalar?.string, words.contains(text) { return .string(text) }
             guard let text = plain(node), let value = Double(text), value.isFinite, value > 0 else {
-                throw wrong("a number above 0 or \(words.joined(separator: ", "))", node)
+                throw wrong("a number above 0, \(words.joined(separator: " or "))", node)
             }
             return Int64(text).map { .integer($0) } ?? .number(value)
         case .booleanOrWord(let words):
