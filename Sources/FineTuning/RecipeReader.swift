@@ -41,12 +41,6 @@ extension FineTuneRecipe {
         if let value = adapterFields["lora_dropout"], value.double != 0 {
             throw refuse("lora_dropout", "training with dropout is not supported, only 0")
         }
-        if let value = adapterFields["bias"], value.string != "none" {
-            throw refuse("bias", "biases are not trained, only \"none\"")
-        }
-        if let value = adapterFields["use_dora"], value.bool != false {
-            throw refuse("use_dora", "training DoRA is not supported")
-        }
         if let value = adapterFields["modules_to_save"], value.array?.isEmpty != true {
             throw refuse("modules_to_save", "whole modules are not trained")
         }

@@ -31,17 +31,34 @@ public struct SavedModule: Sendable {
     }
 }
 
+/// A bias in place of the base's.
+public struct TrainedBias: Sendable {
+    public let plan: BiasPlan
+    /// `[outputs]`
+    public var values: [Float]
+
+    public init(plan: BiasPlan, values: [Float]) {
+        self.plan = plan
+        self.values = values
+    }
+}
+
 /// An adapter in memory: whole, finite and fitting its base model.
 public struct Adapter: Sendable {
     public let config: LoRAConfig
     /// In model order.
     public var modules: [AdaptedModule]
     public var saved: [SavedModule]
+    public var biases: [TrainedBias]
 
-    public init(config: LoRAConfig, modules: [AdaptedModule], saved: [SavedModule]) {
+    public init(
+        config: LoRAConfig, modules: [AdaptedModule], saved: [SavedModule],
+        biases: [TrainedBias] = []
+    ) {
         self.config = config
         self.modules = modules
         self.saved = saved
+        self.biases = biases
     }
 
     /// The plan that this adapter follows.
@@ -51,6 +68,7 @@ public struct Adapter: Sendable {
     public var byteCount: Int {
         modules.reduce(0) { $0 + 4 * ($1.a.count + $1.b.count + ($1.magnitude?.count ?? 0)) }
             + saved.reduce(0) { $0 + 4 * $1.weights.count }
+            + biases.reduce(0) { $0 + 4 * $1.values.count }
     }
 
     /// Every tensor under the name that PEFT gives it, in bytewise order of names.
@@ -71,6 +89,7 @@ public struct Adapter: Sendable {
             result.append(
                 (AdapterNames.tensor(module.module.path, "weight"), shape, module.weights))
         }
+        for bias in biases { result.append((bias.plan.name, [bias.values.count], bias.values)) }
         return result.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     }
 

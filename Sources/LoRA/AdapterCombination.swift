@@ -41,7 +41,7 @@ public struct AdapterCombination {
     public let parts: [Part]
     public let reduction: Reduction?
 
-    /// - Throws: `LoRAError` when an adapter cannot be part of a sum: DoRA, modules saved whole, a weight of zero.
+    /// - Throws: `LoRAError` when an adapter cannot be part of a sum: DoRA, modules saved whole, trained biases, a weight of zero.
     public init(_ parts: [Part], reduction: Reduction? = nil) throws(LoRAError) {
         self.parts = parts
         self.reduction = reduction
@@ -59,6 +59,13 @@ public struct AdapterCombination {
                     .unsupported,
                     "uses DoRA, whose magnitudes multiply the changed base matrix, so that its update is not a product "
                         + "of two factors and does not add up; train it without use_dora",
+                    subject: part.name)
+            }
+            if let bias = part.adapter.biases.first {
+                throw LoRAError(
+                    .unsupported,
+                    "carries the bias of \(bias.plan.module.path) (bias is "
+                        + "\"\(part.adapter.config.bias.rawValue)\"), which is no update that could be weighted",
                     subject: part.name)
             }
             if let saved = part.adapter.saved.first, parts.count > 1 || part.weight != 1 {

@@ -23,18 +23,16 @@ extension Adapter {
     /// on which others are adapted. The distributions are PEFT's: uniform in ±1/sqrt(inputs), which is
     /// Kaiming's with a = sqrt(5), or normal with standard deviation 1/r.
     ///
-    /// - Throws: `LoRAError` when the config does not fit the model or cannot be begun with.
+    /// - Throws: `LoRAError` when the config does not fit the model or cannot be begun with; what the model throws
+    ///   for its weights, which DoRA and trained biases begin with.
     public init(
         new config: LoRAConfig, for inventory: some ModuleInventory, seed: UInt64
-    ) throws(LoRAError) {
+    ) throws {
         let plan = try AdapterPlan(config, for: inventory)
         if config.initialization == .other {
             throw LoRAError(
                 .unsupported, "only true and \"gaussian\" can begin an adapter",
                 subject: "init_lora_weights")
-        }
-        if config.usesDoRA {
-            throw LoRAError(.unsupported, "training is not supported", subject: "use_dora")
         }
         if let module = plan.saved.first {
             throw LoRAError(
@@ -54,12 +52,20 @@ extension Adapter {
                 _ = generator.next()
             }
             let a = Self.start(module, config.initialization, &generator)
-            modules.append(
-                AdaptedModule(
-                    plan: module, a: a,
-                    b: [Float](repeating: 0, count: module.module.outputs * module.rank)))
+            var adapted = AdaptedModule(
+                plan: module, a: a,
+                b: [Float](repeating: 0, count: module.module.outputs * module.rank))
+            if module.usesDoRA {
+                // Liu et al. 2024: magnitudes begin as the norms of the base's rows.
+                adapted.magnitude = adapted.rowNorms(
+                    base: try inventory.baseWeights(of: module.module.path))
+            }
+            modules.append(adapted)
         }
-        self.init(config: config, modules: modules, saved: [])
+        let biases = try plan.biases.map {
+            TrainedBias(plan: $0, values: try inventory.baseBias(of: $0.module.path))
+        }
+        self.init(config: config, modules: modules, saved: [], biases: biases)
     }
 
     private static func start(

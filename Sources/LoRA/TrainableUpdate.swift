@@ -12,10 +12,13 @@ public struct TrainableModule: Sendable {
     /// Gradients, shaped like A and B.
     public let aGradient: Matrix
     public let bGradient: Matrix
+    /// DoRA's magnitudes and their gradients, `[1, outputs]` float32.
+    public let magnitude: Matrix?
+    public let magnitudeGradient: Matrix?
 
     public init(
         plan: ModulePlan, columnStart: Int, a: Matrix, b: Matrix, aGradient: Matrix,
-        bGradient: Matrix
+        bGradient: Matrix, magnitude: Matrix? = nil, magnitudeGradient: Matrix? = nil
     ) {
         self.plan = plan
         self.columnStart = columnStart
@@ -23,14 +26,20 @@ public struct TrainableModule: Sendable {
         self.b = b
         self.aGradient = aGradient
         self.bGradient = bGradient
+        self.magnitude = magnitude
+        self.magnitudeGradient = magnitudeGradient
     }
+
+    /// Its columns of the joined matrix.
+    var columns: Range<Int> { columnStart..<columnStart + plan.module.outputs }
 }
 
 /// The low-rank update of one (possibly joined) matrix in training, forward and backward.
 ///
 /// Forward `U = x Aᵀ`, `y += U (s B)ᵀ`; backward `dU = dy (s B)`, `dB += s · dyᵀ U`, `dA += dUᵀ x`,
 /// `dx += dU A` (Hu et al. 2021, eq. 3; s is the module's scaling). The products run on packed forms of the
-/// float32 parameters, which `repack` makes anew after each optimizer step.
+/// float32 parameters, which `repack` makes anew after each optimizer step. With DoRA `columnScale` stands before
+/// the sum of base and update (`MagnitudeScale`).
 public struct TrainableUpdate: Sendable {
     private struct Part: Sendable {
         let columns: Range<Int>
@@ -50,13 +59,19 @@ public struct TrainableUpdate: Sendable {
     private let downStaging: Matrix
     /// `[inputs, width]`
     private let downTransposed: PackedMatrix
+    private let magnitudes: MagnitudeScale?
+
+    /// DoRA's factor of each output column, `[1, outputs]`; nil without DoRA.
+    public var columnScale: Matrix? { magnitudes?.scale }
 
     /// - Parameters:
     ///   - modules: Not empty; all with the same inputs.
     ///   - outputs: Output columns of the joined matrix.
+    ///   - base: The joined matrix, `[outputs, inputs]`; read by DoRA.
     public init(
-        _ modules: [TrainableModule], outputs: Int, elementType: ElementType, compute: Compute
+        _ modules: [TrainableModule], outputs: Int, base: PackedMatrix, compute: Compute
     ) throws {
+        let elementType = base.elementType
         guard let inputs = modules.first?.plan.module.inputs else {
             throw LoRAError(.tensors, "no module to train")
         }
@@ -69,9 +84,6 @@ public struct TrainableUpdate: Sendable {
         }
         self.width = width
         rankStarts = starts
-        func columns(_ module: TrainableModule) -> Range<Int> {
-            module.columnStart..<module.columnStart + module.plan.module.outputs
-        }
         func part(_ columns: Range<Int>, _ ranks: Range<Int>) throws -> Part {
             Part(
                 columns: columns, ranks: ranks,
@@ -80,14 +92,14 @@ public struct TrainableUpdate: Sendable {
                 staging: try Matrix(rows: columns.count, columns: ranks.count))
         }
         let isAligned = modules.allSatisfy {
-            let range = columns($0)
+            let range = $0.columns
             return range.lowerBound % 32 == 0
                 && (range.upperBound % 32 == 0 || range.upperBound == outputs)
         }
         if isAligned {
             parts = try zip(modules, starts).map { module, start in
                 try part(
-                    columns(module), start..<start + PackedUpdate.width(ofRank: module.plan.rank))
+                    module.columns, start..<start + PackedUpdate.width(ofRank: module.plan.rank))
             }
         } else {
             parts = [try part(0..<outputs, 0..<width)]
@@ -97,6 +109,9 @@ public struct TrainableUpdate: Sendable {
             PackedMatrix.Layout(rows: width, columns: inputs, elementType))
         downTransposed = try PackedMatrix(
             PackedMatrix.Layout(rows: inputs, columns: width, elementType))
+        magnitudes =
+            modules.contains { $0.magnitude != nil }
+            ? try MagnitudeScale(modules, base: base, compute: compute) : nil
         try repack(compute)
     }
 
@@ -117,6 +132,8 @@ public struct TrainableUpdate: Sendable {
         for part in parts { try compute.pack([part.staging], into: part.up) }
         try compute.pack([downStaging], into: down)
         try compute.transpose(down, into: downTransposed)
+        try magnitudes?.refresh(
+            down: down, staging: downStaging, rankStarts: rankStarts, compute: compute)
     }
 
     /// `U = x Aᵀ`; returns the terms that the base product adds.
@@ -126,11 +143,25 @@ public struct TrainableUpdate: Sendable {
     ///   - u: `[rows, width]`, kept for the backward pass.
     public func forward(_ x: Matrix, into u: Matrix, _ compute: Compute) throws -> [LowRankTerm] {
         try compute.linear(x, down, into: u)
-        return try parts.map {
+        return try terms(u)
+    }
+
+    /// The terms that the base product adds for a U that is there.
+    public func terms(_ u: Matrix) throws -> [LowRankTerm] {
+        try parts.map {
             LowRankTerm(
-                rows: 0..<x.rows, firstColumn: $0.columns.lowerBound, u: try u.columns($0.ranks),
+                rows: 0..<u.rows, firstColumn: $0.columns.lowerBound, u: try u.columns($0.ranks),
                 up: $0.up)
         }
+    }
+
+    /// With DoRA: the magnitudes' gradients, and dy becomes the gradient of the sum before it was scaled.
+    ///
+    /// - Parameters:
+    ///   - dy: `[rows, outputs]`, changed in place.
+    ///   - z: `[rows, outputs]` float32: `x Wᵀ` with the update, not scaled.
+    public func backwardMagnitude(_ dy: Matrix, z: Matrix, _ compute: Compute) throws {
+        try magnitudes?.backward(dy, z: z, compute: compute)
     }
 
     /// `dU = dy (s B)` and `dB += s · dyᵀ U`; returns the term that the input's gradient adds.
@@ -147,8 +178,7 @@ public struct TrainableUpdate: Sendable {
                 dy.columns(part.columns), part.up, into: du.columns(part.ranks))
         }
         for (index, module) in modules.enumerated() {
-            let columns =
-                module.columnStart..<module.columnStart + module.plan.module.outputs
+            let columns = module.columns
             let ranks = rankStarts[index]..<rankStarts[index] + module.plan.rank
             try compute.contract(
                 dy.columns(columns), u.columns(ranks), into: module.bGradient,

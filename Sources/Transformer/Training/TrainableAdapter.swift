@@ -21,13 +21,24 @@ final class TrainableAdapter {
         }
     }
 
+    /// What is trained of one layer.
     struct Layer {
-        let queryKeyValue: TrainableUpdate?
-        let attentionOutput: TrainableUpdate?
-        let gateUp: TrainableUpdate?
-        let down: TrainableUpdate?
+        /// Of the four products, in their order.
+        let updates: [TrainableUpdate?]
+        let biases: [TrainableBias?]
+        /// Biases of the two input norms, which layer norms have.
+        let attentionNorm: BiasParameter?
+        let feedForwardNorm: BiasParameter?
 
-        var updates: [TrainableUpdate?] { [queryKeyValue, attentionOutput, gateUp, down] }
+        /// The first product that the backward pass must reach; -1 where it must reach the layer's input norm;
+        /// nil where nothing is trained.
+        var lowest: Int? {
+            if attentionNorm != nil { return -1 }
+            let product = updates.indices.first { updates[$0] != nil || biases[$0] != nil }
+            // The second norm lies between the second and the third product.
+            if feedForwardNorm != nil { return min(product ?? 1, 1) }
+            return product
+        }
     }
 
     let config: LoRAConfig
@@ -35,12 +46,16 @@ final class TrainableAdapter {
     let gradients: Matrix
     let tensors: [TrainingStep.Tensor]
     let layers: [Layer]
-    private let modules: [(plan: ModulePlan, a: Matrix, b: Matrix)]
+    /// Of the last norm.
+    let finalNorm: BiasParameter?
+    private let modules: [TrainableModule]
+    private let biases: [BiasParameter]
 
     /// Numbers of the flat buffers for these modules.
     static func parameterCount(_ plans: [ModulePlan]) -> Int {
         plans.reduce(0) {
             $0 + aligned($1.rank * $1.module.inputs) + aligned($1.rank * $1.module.outputs)
+                + ($1.usesDoRA ? aligned($1.module.outputs) : 0)
         }
     }
 
@@ -48,55 +63,73 @@ final class TrainableAdapter {
 
     init(_ adapter: Adapter, decoder: Decoder, compute: Compute) throws {
         try Self.refuseUntrainable(adapter)
-        let count = Self.parameterCount(adapter.plans)
+        let count =
+            Self.parameterCount(adapter.plans)
+            + adapter.biases.reduce(0) { $0 + Self.aligned($1.values.count) }
         let parameterBuffer = try FlatBuffer(count)
         let gradientBuffer = try FlatBuffer(count)
         var tensors: [TrainingStep.Tensor] = []
-        var modules: [(plan: ModulePlan, a: Matrix, b: Matrix)] = []
-        var byPath: [String: TrainableModule] = [:]
-        let offsets = Self.columnOffsets(decoder.config)
         var start = 0
-        for module in adapter.modules {
+        /// Views of a tensor of one or two dimensions, and of its gradient.
+        func tensor(_ name: String, _ shape: [Int], _ values: [Float]) throws -> (Matrix, Matrix) {
+            let columns = shape.last ?? 1
+            let rows = values.count / max(columns, 1)
+            let value = try parameterBuffer.view(start, rows: rows, columns: columns)
+            try value.copy(from: values)
+            let gradient = try gradientBuffer.view(start, rows: rows, columns: columns)
+            tensors.append(
+                TrainingStep.Tensor(name: name, shape: shape, range: start..<start + values.count))
+            start += Self.aligned(values.count)
+            return (value, gradient)
+        }
+        let offsets = Self.columnOffsets(decoder.config)
+        modules = try adapter.modules.map { module in
             let plan = module.plan
-            func tensor(
-                _ name: String, _ shape: [Int], _ values: [Float]
-            ) throws -> (Matrix, Matrix) {
-                let value = try parameterBuffer.view(start, rows: shape[0], columns: shape[1])
-                try value.copy(from: values)
-                let gradient = try gradientBuffer.view(start, rows: shape[0], columns: shape[1])
-                tensors.append(
-                    TrainingStep.Tensor(
-                        name: name, shape: shape, range: start..<start + shape[0] * shape[1]))
-                start += Self.aligned(shape[0] * shape[1])
-                return (value, gradient)
-            }
             let (a, aGradient) = try tensor(plan.aName, plan.aShape, module.a)
             let (b, bGradient) = try tensor(plan.bName, plan.bShape, module.b)
-            modules.append((plan, a, b))
-            byPath[plan.module.path] = TrainableModule(
+            let magnitude = try module.magnitude.map {
+                try tensor(plan.magnitudeName, [$0.count], $0)
+            }
+            return TrainableModule(
                 plan: plan, columnStart: offsets[plan.module.path] ?? 0, a: a, b: b,
-                aGradient: aGradient, bGradient: bGradient)
+                aGradient: aGradient, bGradient: bGradient, magnitude: magnitude?.0,
+                magnitudeGradient: magnitude?.1)
+        }
+        biases = try adapter.biases.map { bias in
+            let (value, gradient) = try tensor(
+                bias.plan.name, [bias.values.count], bias.values)
+            return BiasParameter(plan: bias.plan, value: value, gradient: gradient)
         }
         config = adapter.config
         parameters = parameterBuffer.matrix
         gradients = gradientBuffer.matrix
         self.tensors = tensors
-        self.modules = modules
-        layers = try (0..<decoder.config.layerCount).map { layer in
-            func update(of product: LayerProduct) throws -> TrainableUpdate? {
-                let found = decoder.config.projections(layer, product).compactMap {
-                    byPath[$0.path]
-                }
-                if found.isEmpty { return nil }
-                return try TrainableUpdate(
-                    found, outputs: decoder.config.outputs(of: product),
-                    elementType: decoder.elementType, compute: compute)
+        var byPath: [String: TrainableModule] = [:]
+        for module in modules { byPath[module.plan.module.path] = module }
+        var biasByPath: [String: BiasParameter] = [:]
+        for bias in biases { biasByPath[bias.plan.module.path] = bias }
+        let config = decoder.config
+        finalNorm = biasByPath[config.finalNormPath]
+        layers = try (0..<config.layerCount).map { layer in
+            let weights = decoder.weights.layers[layer]
+            func norm(_ place: LayerNormPlace) -> BiasParameter? {
+                config.normPath(layer, place).flatMap { biasByPath[$0] }
             }
             return Layer(
-                queryKeyValue: try update(of: .queryKeyValue),
-                attentionOutput: try update(of: .attentionOutput),
-                gateUp: try update(of: .gateUp), down: try update(of: .down))
+                updates: try LayerProduct.allCases.map { product in
+                    let found = config.projections(layer, product).compactMap { byPath[$0.path] }
+                    if found.isEmpty { return nil }
+                    return try TrainableUpdate(
+                        found, outputs: config.outputs(of: product), base: weights.matrix(product),
+                        compute: compute)
+                },
+                biases: try LayerProduct.allCases.map { product in
+                    try TrainableBias(
+                        config.projections(layer, product), base: weights.bias(product),
+                        parameters: biasByPath)
+                }, attentionNorm: norm(.attentionInput), feedForwardNorm: norm(.feedForwardInput))
         }
+        try repack(compute)
     }
 
     /// Where each projection's outputs begin in the matrix it is joined into.
@@ -113,9 +146,6 @@ final class TrainableAdapter {
     }
 
     private static func refuseUntrainable(_ adapter: Adapter) throws(TransformerError) {
-        if adapter.config.usesDoRA {
-            throw TransformerError(.training, "use_dora: training with DoRA is not supported")
-        }
         if adapter.config.dropout > 0 {
             throw TransformerError(
                 .training,
@@ -138,7 +168,10 @@ final class TrainableAdapter {
     }
 
     func repack(_ compute: Compute) throws {
-        for layer in layers { for update in layer.updates { try update?.repack(compute) } }
+        for layer in layers {
+            for update in layer.updates { try update?.repack(compute) }
+            for bias in layer.biases { try bias?.refresh(compute) }
+        }
     }
 
     /// A copy of the parameters as they are now.
@@ -146,12 +179,17 @@ final class TrainableAdapter {
         Adapter(
             config: config,
             modules: modules.map {
-                AdaptedModule(plan: $0.plan, a: $0.a.values, b: $0.b.values)
-            }, saved: [])
+                AdaptedModule(
+                    plan: $0.plan, a: $0.a.values, b: $0.b.values, magnitude: $0.magnitude?.values)
+            }, saved: [],
+            biases: biases.map { TrainedBias(plan: $0.plan, values: $0.value.values) })
     }
 
     /// The widest U of any matrix.
     var maximumWidth: Int {
         layers.flatMap(\.updates).reduce(0) { max($0, $1?.width ?? 0) }
     }
+
+    /// Whether columns of any matrix are scaled (DoRA).
+    var hasColumnScales: Bool { layers.flatMap(\.updates).contains { $0?.columnScale != nil } }
 }

@@ -101,6 +101,8 @@ struct TrainingScratch {
     let queryKeyValueGradient: Matrix
     /// dU, `[M, widest U]`.
     let uGradient: Matrix
+    /// A product before its columns are scaled, `[M, widest product]` float32; nil without DoRA.
+    let wide: Matrix?
     /// `[M, D]`: normed hidden states of the rows with labels.
     let hidden: Matrix
     /// Residual rows with labels, `[M, D]` float32, and the statistics of the final norm.
@@ -110,7 +112,8 @@ struct TrainingScratch {
     let losses: Matrix
 
     init(
-        _ config: ModelConfig, rows: Int, _ type: Kernels.ElementType, uWidth: Int
+        _ config: ModelConfig, rows: Int, _ type: Kernels.ElementType, uWidth: Int,
+        scalesColumns: Bool
     ) throws {
         let width = config.hiddenSize
         residual = try Matrix(rows: rows, columns: width)
@@ -123,10 +126,18 @@ struct TrainingScratch {
         queryKeyValueGradient = try Matrix(
             rows: rows, columns: config.queryWidth + 2 * config.keyValueWidth, type)
         uGradient = try Matrix(rows: rows, columns: uWidth, type)
+        wide =
+            scalesColumns ? try Matrix(rows: rows, columns: Self.widestProduct(config)) : nil
         hidden = try Matrix(rows: rows, columns: width, type)
         labelled = try Matrix(rows: rows, columns: width)
         labelledStatistics = try NormStatistics(rows: rows, isCentered: config.norm == .layer)
         losses = try Matrix.vector(rows)
+    }
+}
+
+extension TrainingScratch {
+    static func widestProduct(_ config: ModelConfig) -> Int {
+        LayerProduct.allCases.reduce(0) { max($0, config.outputs(of: $1)) }
     }
 }
 
@@ -161,6 +172,8 @@ extension TrainingStep {
         let scratch =
             rows * element * (2 * width + 2 * inner + projected + config.queryWidth)
             + 16 * rows * width
+            + (plans.contains(where: \.usesDoRA)
+                ? 4 * rows * TrainingScratch.widestProduct(config) : 0)
         let parameters = TrainableAdapter.parameterCount(plans)
         // Values, gradients, optimizer, and the packed forms with their float32 staging.
         let adapter = parameters * (4 * (2 + optimizerStates) + 3 * element + 4)

@@ -30,12 +30,13 @@ public final class TrainingStep {
     let scratch: TrainingScratch
     /// One for each layer from the lowest adapted one on.
     let saved: [SavedLayer]
-    /// The lowest layer with an update, and the first of its four matrices that has one.
+    /// The lowest layer of which something is trained, and the first of its products that the backward pass must
+    /// reach (`TrainableAdapter.Layer.lowest`).
     let lowestLayer: Int
-    let lowestMatrix: Int
+    let lowestProduct: Int
     let rope: RopeTables
 
-    /// All A and B as one float32 vector `[1, count]`; call `parametersChanged` after writing to it.
+    /// All A and B, magnitudes and biases as one float32 vector `[1, count]`; call `parametersChanged` after writing to it.
     public var parameters: Matrix { adapterState.parameters }
     /// Their gradients in the same order.
     public var gradients: Matrix { adapterState.gradients }
@@ -54,12 +55,13 @@ public final class TrainingStep {
         self.maximumRows = maximumRows
         let state = try TrainableAdapter(adapter, decoder: decoder, compute: compute)
         adapterState = state
-        let lowest = state.layers.firstIndex { $0.updates.contains { $0 != nil } } ?? 0
+        let lowest = state.layers.firstIndex { $0.lowest != nil } ?? 0
         lowestLayer = lowest
-        lowestMatrix = state.layers[lowest].updates.firstIndex { $0 != nil } ?? 0
+        lowestProduct = state.layers[lowest].lowest ?? 0
         let config = decoder.config
         scratch = try TrainingScratch(
-            config, rows: maximumRows, decoder.elementType, uWidth: state.maximumWidth)
+            config, rows: maximumRows, decoder.elementType, uWidth: state.maximumWidth,
+            scalesColumns: state.hasColumnScales)
         saved = try state.layers[lowest...].map {
             try SavedLayer(
                 config, rows: maximumRows, decoder.elementType,
