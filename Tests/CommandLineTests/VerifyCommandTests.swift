@@ -50,8 +50,10 @@ import Testing
 
     /// `attention_bias` and `mlp_bias`: paired and unpaired gates, DoRA, a residual multiplier, norms around the blocks.
     /// GPT-2 as its first checkpoints are, with other settings, DoRA, adapters on embedding and head, a saved head.
+    /// Trained biases (`all`, `lora_only`) and trained DoRA, alone and together, by gradients and 12 steps.
     @Test(arguments: [
         ("llama-bias", 15), ("granite-bias", 13), ("gemma3-bias", 13), ("gpt2-bare", 19),
+        ("gpt2-bias-all", 11), ("llama-dora", 13), ("gemma3-dora", 9),
     ])
     func variationsPass(_ name: String, _ comparisons: Int) throws {
         for dtype in ["float32", "bfloat16"] {

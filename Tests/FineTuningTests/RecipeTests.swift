@@ -27,8 +27,8 @@ import Testing
     }
 
     static let faults: [(recipe: JSONValue, field: String)] = [
-        (["lora_dropout": 0.1], "lora_dropout"), 
-         (["modules_to_save": ["lm_head"]], "modules_to_save"),
+        (["lora_dropout": 0.1], "lora_dropout"),
+        (["modules_to_save": ["lm_head"]], "modules_to_save"),
         (["learning_rate": 0], "learning_rate"), (["learning_rate": "fast"], "learning_rate"),
         (["lr_scheduler_type": "polynomial"], "lr_scheduler_type"),
         (["optim": "sgd"], "optim"), (["max_steps": 0], "max_steps"),
