@@ -7,7 +7,7 @@ BIN = .build/release
 PYTHON = .venv/bin/python
 PACKAGES = libzmq3-dev libopenblas-dev libpcre2-dev libsqlite3-dev python3-venv
 
-.PHONY: chaos fuzz simulate build demo demo-smollm2 test test-swift test-python lint format bench install uninstall clean system-packages
+.PHONY: chaos garbage fuzz simulate build demo demo-smollm2 test test-swift test-python lint format bench install uninstall clean system-packages
 
 build: system-packages
 	swift build $(SWIFT_BUILD_FLAGS)
@@ -36,6 +36,11 @@ simulate: system-packages
 KILLS ?= 500
 chaos: build .venv/stamp
 	LORAQ_BIN=$(CURDIR)/$(BIN) $(PYTHON) Tests/python/chaos.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+# FRAMES=n: so many mutated frames to the broker's sockets while jobs run.
+FRAMES ?= 1000000
+garbage: build .venv/stamp
+	LORAQ_BIN=$(CURDIR)/$(BIN) $(PYTHON) Tests/python/garbage.py --frames $(FRAMES) $(if $(SEED),--seed $(SEED))
 
 # FILES=n: so many mutated model, adapter and configuration files through the readers.
 FILES ?= 1000000

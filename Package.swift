@@ -87,8 +87,8 @@ let package = Package(
         .target(
             name: "Generation",
             dependencies: [
-                "Transformer", "LoRA", "Kernels", "Tokenization", "ModelFiles", "JSONModel",
-                "LinuxSystem",
+                "Transformer", "LoRA", "Kernels", "Tokenization", "ChatTemplate", "ModelFiles",
+                "JSONModel", "LinuxSystem",
                 collections,
             ]),
         .target(
@@ -108,8 +108,8 @@ let package = Package(
             dependencies: [
                 "WorkerRuntime", "WireProtocol", "FineTuning", "Generation", "Datasets",
                 "Transformer", "LoRA",
-                "ChatTemplate", "Tokenization", "Kernels", "ModelFiles", "JSONModel", "LinuxSystem",
-                argumentParser, logging,
+                "ChatTemplate", "Tokenization", "PatternMatching", "Kernels", "ModelFiles",
+                "JSONModel", "LinuxSystem", argumentParser, logging,
             ]),
     ]
         + [
@@ -121,7 +121,7 @@ let package = Package(
         ].map {
             .testTarget(
                 name: "\($0)Tests", dependencies: [.byName(name: $0)],
-                exclude: ["Tokenization", "ChatTemplate", "Transformer"].contains($0)
+                exclude: ["Tokenization", "ChatTemplate", "ModelFiles", "Transformer"].contains($0)
                     ? ["Fixtures"] : [])
         } + [
             .testTarget(

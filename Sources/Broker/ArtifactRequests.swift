@@ -126,7 +126,8 @@ extension EventLoop {
     /// Deletes the folders of artifacts that are no longer registered, unless another one has the
     /// same content.
     func delete(_ removed: [ArtifactRecord]) {
-        guard let core else { return }
+        guard let core, !removed.isEmpty else { return }
+        if isBackingUp { return removedDuringBackup.append(contentsOf: removed) }
         let used = Set(
             core.artifacts(type: nil, prefix: nil, after: nil, limit: Int.max).map(\.path))
         for record in removed where !used.contains(record.path) && installing[record.digest] == nil

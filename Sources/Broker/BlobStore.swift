@@ -79,9 +79,14 @@ final class BlobStore: Sendable {
         }
         do {
             var partial = try openPartial(digest)
+            // All of it may be there already: the broker was killed before it could finish.
+            if partial.received == total, FilePath.exists(partialPath(of: digest)) {
+                try complete(
+                    digest, partial, try DataFile(path: partialPath(of: digest), .writing))
+                return BlobProgress(received: total, complete: true)
+            }
             let piece = piece ?? []
-            let isEmptyBlob = total == 0
-            guard partial.received == offset, !piece.isEmpty || isEmptyBlob else {
+            guard partial.received == offset, !piece.isEmpty || total == 0 else {
                 return BlobProgress(received: partial.received, complete: false)
             }
             guard piece.count <= limits.maximumPieceBytes else {
@@ -99,6 +104,7 @@ final class BlobStore: Sendable {
             try checkHeadroom(for: total - partial.received)
             let file = try DataFile(path: partialPath(of: digest), .writing)
             try file.write(piece, at: partial.received)
+            Failpoint.blobPieceWritten.reach()
             partial.builder.update(piece)
             partial.received += piece.count
             remember(partial, of: digest)
@@ -138,6 +144,21 @@ final class BlobStore: Sendable {
     /// Removes a blob that nothing needs any more.
     func remove(_ digest: ContentDigest) throws(SystemError) {
         try DurableFile.removeTree(path(of: digest))
+    }
+
+    /// Whole blobs whose files were written before this time, in seconds since 1970.
+    func written(before seconds: Int) throws(SystemError) -> [ContentDigest] {
+        var found: [ContentDigest] = []
+        for folder in try FilePath.entries(of: directory) where folder.utf8.count == 2 {
+            for name in try FilePath.entries(of: "\(directory)/\(folder)") {
+                guard let digest = ContentDigest(text: "sha256:\(name)"),
+                    let time = FilePath.times(of: "\(directory)/\(folder)/\(name)")?.written,
+                    time < seconds
+                else { continue }
+                found.append(digest)
+            }
+        }
+        return found
     }
 
     /// Forgets uploads that were given up long ago, and what a killed broker left half-written.
@@ -203,9 +224,11 @@ final class BlobStore: Sendable {
                 hint: "upload again; the file may have changed meanwhile")
         }
         try file.sync()
+        Failpoint.blobSynced.reach()
         let target = path(of: digest)
         try DurableFile.createDirectories(FilePath.parent(of: target))
         try DurableFile.rename(partialPath(of: digest), to: target)
+        Failpoint.blobPlaced.reach()
     }
 
     private func checkHeadroom(for bytes: Int) throws {

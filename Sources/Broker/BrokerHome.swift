@@ -14,9 +14,10 @@ struct BrokerHome: Sendable {
     var runs: String { "\(root)/runs" }
     var logs: String { "\(root)/logs" }
     var workers: String { "\(root)/workers" }
-    /// Sockets, the lock file and what is known of running workers.
+    /// Held while a broker runs. Beside the store that it guards, not in `run`: that folder may be removed at any time.
+    var lock: String { "\(database).lock" }
+    /// The sockets; made again when they are removed.
     var run: String { "\(root)/run" }
-    var lock: String { "\(run)/lock" }
 
     /// Job ids are checked before they come here, so a name never leaves the folder.
     func run(of job: String) -> String { "\(runs)/\(job)" }
@@ -35,6 +36,7 @@ struct BrokerHome: Sendable {
         }
     }
 
+    static let sockets = ["control", "dispatch", "results", "events"]
     func endpoint(_ name: String) -> String { "ipc://\(run)/\(name)" }
 
     /// Makes the folders that are missing. `run` holds the sockets and belongs to the owner alone.

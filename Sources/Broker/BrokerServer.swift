@@ -86,6 +86,7 @@ public final class BrokerServer: Sendable {
         } catch {
             throw BrokerStartError(.cannotOpenStore, "\(home.database): \(error)")
         }
+        Failpoint.storeOpened.reach()
         do {
             let loop = try EventLoop(
                 configuration: configuration, home: home, store: store, inbox: inbox, log: log)
@@ -139,23 +140,6 @@ extension EventLoop {
         step(.plugins(pluginDescriptions))
         step(.brokerStarted(version: BrokerVersion.current))
         takeSupervisorNews()
-        removeOrphans()
         flush()
-    }
-
-    /// Folders of artifacts that were moved into place by a broker that was killed before it could
-    /// register them.
-    private func removeOrphans() {
-        guard let core else { return }
-        let used = Set(
-            core.artifacts(type: nil, prefix: nil, after: nil, limit: Int.max).map(\.path))
-        for parent in [home.models, home.adapters] {
-            for name in (try? FilePath.entries(of: parent)) ?? [] {
-                let path = "\(parent)/\(name)"
-                guard !used.contains(path), name.utf8.count == 64 else { continue }
-                log.info("removing \(path), which nothing is registered for")
-                try? DurableFile.removeTree(path)
-            }
-        }
     }
 }

@@ -72,7 +72,10 @@ extension EventLoop {
             return
         }
         inFlight.removeFirst()
-        for item in first.deferred { perform(item) }
+        for (index, item) in first.deferred.enumerated() {
+            perform(item)
+            if index == 0 { Failpoint.firstOfCommitSent.reach() }
+        }
     }
 
     private func perform(_ item: PendingBatch.Deferred) {

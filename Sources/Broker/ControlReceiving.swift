@@ -11,18 +11,23 @@ extension EventLoop {
             let request = PendingRequest(
                 peer: peer, verb: message.verb, requestID: message.requestID,
                 hasDelimiter: message.hasDelimiter)
-            do {
-                try loop.handle(message, request)
-            } catch let error as ErrorObject {
-                loop.fail(request, error)
-            } catch let error as WireError {
-                loop.fail(request, error.errorObject)
-            } catch let error as BrokerError {
-                loop.fail(request, error.wire)
-            } catch {
-                loop.log.error("\(message.verb): \(error)")
-                loop.fail(request, ErrorObject(.internalError, .internal, "\(error)"))
-            }
+            loop.again(message, request)
+        }
+    }
+
+    /// Handles a request, for the first time or after it has waited.
+    func again(_ message: Message, _ request: PendingRequest) {
+        do {
+            try handle(message, request)
+        } catch let error as ErrorObject {
+            fail(request, error)
+        } catch let error as WireError {
+            fail(request, error.errorObject)
+        } catch let error as BrokerError {
+            fail(request, error.wire)
+        } catch {
+            log.error("\(message.verb): \(error)")
+            fail(request, ErrorObject(.internalError, .internal, "\(error)"))
         }
     }
 
@@ -115,6 +120,7 @@ extension EventLoop {
         case .explain: try explain(message, request)
         case .fetch: try fetch(message, request)
         case .verify: try verify(message, request)
+        case .backup: try startBackup(message, request)
         case .events: try listEvents(message, request)
         case .artifacts: try listArtifacts(message, request)
         case .get: try get(message, request)
@@ -153,6 +159,7 @@ extension EventLoop {
         guard let digest = ContentDigest(text: header.digest.text) else {
             throw ErrorObject(.badHeader, .user, "`digest` is not a digest")
         }
+        if let named = Digest(digest), waits(for: named, { $0.again(message, request) }) { return }
         guard disk.backlog < 1_000 else {
             throw ErrorObject(
                 .limit, .retryable, "too many uploads wait for the disk", retryAfterMs: 500)
@@ -168,9 +175,10 @@ extension EventLoop {
             switch result {
             case .failure(let error): loop.fail(request, error)
             case .success(let progress):
-                if progress.complete, piece != nil || header.bytesTotal == 0 {
-                    loop.noteBlob(digest, bytes: progress.received)
-                }
+                let named = Digest(digest)
+                if let named, loop.waits(for: named, { $0.again(message, request) }) { return }
+                // Also of one that was there already: it counts as new again for those who collect.
+                if progress.complete { loop.noteBlob(digest, bytes: progress.received) }
                 loop.reply(
                     request,
                     PutReply(

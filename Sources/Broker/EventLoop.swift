@@ -33,6 +33,8 @@ final class EventLoop {
     static let smallFileBytes = 4 << 20
     /// Reads jobs' files again for `VERIFY`.
     let verifier: WorkQueue
+    /// Copies files for `BACKUP`.
+    let copier: WorkQueue
     let supervisor: Supervisor
     let startedAt = MonotonicTime.now()
 
@@ -76,12 +78,19 @@ final class EventLoop {
     var installing: [Digest: Int] = [:]
     var installingKeys: Set<AttemptKey> = []
     var jobLogs = JobLogs()
+    /// Blobs that are being removed, and what waits for that.
+    var condemned: Set<Digest> = []
+    var waitingForRemoval: [(EventLoop) -> Void] = []
+    /// The backup that is being made, or was made last. While one is made nothing is removed.
+    var backup: BackupControl?
+    /// Artifacts that were removed by name during a backup; their folders go after it.
+    var removedDuringBackup: [ArtifactRecord] = []
 
     /// Set by `DRAIN stop`, SIGTERM, …
     var stopPhase = StopPhase.running
     var isFinished = false
     var nextUpkeep: MonotonicTime
-    var acceptsPeers = true
+    var notedRefused = 0
     var malformed = 0
     var upkeepTurns = 0
     var notedOverflows = 0
@@ -116,6 +125,7 @@ final class EventLoop {
         splitter = try WorkQueue(name: "splitter")
         smallSplitter = try WorkQueue(name: "small splitter")
         verifier = try WorkQueue(name: "verifier")
+        copier = try WorkQueue(name: "copier")
         supervisor = try Supervisor(
             settings: Self.supervisorSettings(configuration, home), log: log)
         context = try Context()
@@ -134,17 +144,18 @@ final class EventLoop {
         try events.bind(home.endpoint("events"))
     }
 
+    /// What workers get of the broker's own environment; all else is none of their business.
+    private static let passedOn: Set = [
+        "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
+        "LORAQ_ISA", "LORAQ_BROKER_GRACE_MS",
+    ]
+
     private static func supervisorSettings(
         _ configuration: BrokerConfiguration, _ home: BrokerHome
     ) -> Supervisor.Settings {
         let given = configuration.environment
         let searchPath = given["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"
-        var environment = given.filter { $0.key.hasPrefix("LORAQ_") }
-        for name in [
-            "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
-        ] {
-            environment[name] = given[name]
-        }
+        var environment = given.filter { Self.passedOn.contains($0.key) }
         environment["PATH"] = searchPath
         environment["LORAQ_HOME"] = home.root
         environment["LORAQ_DISPATCH"] = home.endpoint("dispatch")

@@ -43,11 +43,20 @@ extension EventLoop {
     // MARK: Looking at jobs
 
     func status(_ message: Message, _ request: PendingRequest) throws {
-        let header = try message.decode(SelectRequest.self)
+        let header = try message.decode(StatusRequest.self)
         resolve(header.jobs, request) { loop, ids in
-            loop.records(ids, request) { loop, records in
+            var rest = ids[...]
+            if let after = header.after, !after.isEmpty {
+                guard let place = ids.firstIndex(where: { $0.text == after }) else {
+                    return loop.fail(request, Self.lostPlace)
+                }
+                rest = ids[(place + 1)...]
+            }
+            let page = Array(rest.prefix(WireLimits.page))
+            let isLast = page.count == rest.count
+            loop.records(page, request) { loop, records in
                 // Results of a few jobs are shown with them; for many there is FETCH.
-                let wanted = records.count > 16 ? [] : records.filter(Self.hasResultObject)
+                let wanted = ids.count > 16 ? [] : records.filter(Self.hasResultObject)
                 // The core is ahead of the disk: a result can be read once the commit that ended
                 // its job is through.
                 loop.batch.deferred.append(
@@ -56,12 +65,17 @@ extension EventLoop {
                             return loop.fail(request, EventLoop.storeUnavailable)
                         }
                         loop.loadResults(wanted[...], [:], request) { loop, results in
-                            loop.replyJobs(records, results, request)
+                            loop.replyJobs(
+                                records, results, request, isLast: isLast, cursor: \.id.text)
                         }
                     })
             }
         }
     }
+
+    private static let lostPlace = ErrorObject(
+        .badHeader, .user, "`after` names none of these jobs (any more)",
+        hint: "ask again without `after`")
 
     private static func hasResultObject(_ record: JobRecord) -> Bool {
         !record.submission.shape.isLines && record.status.state.isFinal
@@ -96,30 +110,33 @@ extension EventLoop {
         }
     }
 
-    func replyJobs(
+    /// Answers with as many jobs as a header holds, at least one, and with a cursor if any are left.
+    ///
+    /// - Parameters:
+    ///   - isLast: Whether nothing follows these records.
+    ///   - cursor: What to go on after, from the last record that was sent.
+    private func replyJobs(
         _ records: [JobRecord], _ results: [JobID: JSONValue], _ request: PendingRequest,
-        next: String? = nil
+        isLast: Bool, cursor: (JobRecord) -> String
     ) {
         var jobs: [JobObject] = []
         var room = Self.headerRoom
-        var nextCursor = next
+        var sent: JobRecord?
+        var isCut = false
         for record in records {
             do {
                 let object = try jobObject(record, results[record.id])
                 room -= try WireEncoder.encode(object).serialized().count
-                if room < 0, !jobs.isEmpty {
-                    // The others are had with LIST, from here on.
-                    nextCursor = jobs.last.flatMap { last in
-                        records.first { $0.id.text == last.job.text }.map { String($0.sequence) }
-                    }
-                    break
-                }
+                isCut = room < 0 && !jobs.isEmpty
+                if isCut { break }
                 jobs.append(room < 0 ? try jobObject(record, nil) : object)
             } catch {
                 log.error("job \(record.id) has no wire form: \(error)")
             }
+            sent = record
         }
-        reply(request, JobsReply(jobs: jobs, next: nextCursor))
+        let next = isLast && !isCut ? nil : sent.map(cursor)
+        reply(request, JobsReply(jobs: jobs, next: next))
     }
 
     private func jobObject(_ record: JobRecord, _ result: JSONValue?) throws(WireError) -> JobObject
@@ -146,8 +163,9 @@ extension EventLoop {
             store.listJobs(asked, after: after, limit: limit + 1, completion: completion)
         } then: { loop, records in
             let page = Array(records.prefix(limit))
-            let next = records.count > limit ? page.last.map { String($0.sequence) } : nil
-            loop.replyJobs(page, [:], request, next: next)
+            loop.replyJobs(
+                page, [:], request, isLast: records.count <= limit,
+                cursor: { String($0.sequence) })
         }
     }
 

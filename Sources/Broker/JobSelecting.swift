@@ -52,30 +52,39 @@ extension EventLoop {
         query(request) { store, completion in
             store.selectJobs(
                 selector, limit: Self.maximumSelected + 1, completion: completion)
-        } then: { loop, ids in
-            if let error = Self.fault(of: selector, ids) { return loop.fail(request, error) }
-            loop.resolve(remaining, before + ids, request, next)
+        } then: { loop, selected in
+            if let error = Self.fault(of: selector, selected) {
+                return loop.fail(request, error)
+            }
+            loop.resolve(remaining, before + selected.ids, request, next)
         }
     }
 
-    private static func fault(of selector: String, _ ids: [JobID]) -> ErrorObject? {
-        if ids.isEmpty, selector != "all" {
+    private static func fault(of selector: String, _ selected: SelectedJobs) -> ErrorObject? {
+        let count = selected.ids.count
+        guard count <= maximumSelected else {
+            return ErrorObject(
+                .limit, .user,
+                "`\(selector.prefix(200))` means more than \(maximumSelected) jobs",
+                hint: "LIST goes through any number; name fewer jobs here, by id or by label")
+        }
+        switch selected.match {
+        case .all, .id, .label: return nil
+        case .last where count > 0: return nil
+        case .last, .none:
             return ErrorObject(
                 .unknownJob, .user, "no job matches `\(selector.prefix(200))`",
                 hint: "selectors are an id, its unique beginning or end, `last`, `all`, a label")
-        }
-        guard !ids.isEmpty, selector != "all", selector != "last" else { return nil }
-        let isByID = ids.allSatisfy { $0.text.hasPrefix(selector) || $0.text.hasSuffix(selector) }
-        guard isByID else { return nil }
-        guard selector.utf8.count >= 4 else {
+        case .partOfID where selector.utf8.count < 4:
             return ErrorObject(
                 .unknownJob, .user, "no job matches `\(selector)`",
                 hint: "the beginning or end of an id must have 4 characters at least")
+        case .partOfID where count > 1:
+            return ErrorObject(
+                .ambiguous, .user,
+                "`\(selector.prefix(200))` begins or ends \(count) ids; give more of it")
+        case .partOfID: return nil
         }
-        guard ids.count > 1 else { return nil }
-        return ErrorObject(
-            .ambiguous, .user,
-            "`\(selector.prefix(200))` begins or ends \(ids.count) ids; give more of it")
     }
 
     private static func unique(_ ids: [JobID]) -> [JobID] {

@@ -191,6 +191,7 @@ extension EventLoop {
             do {
                 let header = TaskHeader(session: sessionOf[instance], tasks: envelopes)
                 send(try Message(.task, header, bodies: bodies), to: address)
+                Failpoint.tasksSent.reach()
             } catch {
                 log.error("TASK for \(instance): \(error)")
             }

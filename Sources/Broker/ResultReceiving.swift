@@ -62,6 +62,7 @@ extension EventLoop {
     private func takeResults(_ message: Message) throws {
         let header = try message.decode(ResultHeader.self)
         guard let session = Token(text: header.session) else { return }
+        Failpoint.resultsReceived.reach()
         var ready: [AttemptResult] = []
         for wire in header.results {
             let key = AttemptKey(wire.reference)
@@ -212,6 +213,7 @@ struct ArtifactInstaller {
                 }
                 try DurableFile.syncTree(staged)
                 try DurableFile.rename(staged, to: target)
+                Failpoint.artifactPlaced.reach()
             }
         } catch let error as BrokerError {
             throw error

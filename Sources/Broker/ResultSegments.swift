@@ -113,7 +113,9 @@ struct SegmentFiles {
             }
             try file.file.write(bytes, at: first.claim.offset)
         }
+        Failpoint.linesWritten.reach()
         for file in touched.values { try file.file.sync() }
+        Failpoint.linesSynced.reach()
     }
 
     private mutating func file(_ path: String, job: String) throws(SystemError) -> Open {

@@ -102,13 +102,10 @@ extension EventLoop {
         query(request) { store, completion in
             store.selectJobs(
                 header.selector, limit: EventLoop.maximumSelected, completion: completion)
-        } then: { loop, ids in
-            let byID = ids.filter {
-                $0.text.hasPrefix(header.selector) || $0.text.hasSuffix(header.selector)
-            }
+        } then: { loop, selected in
             do {
-                if header.selector == "last" || (!ids.isEmpty && byID.count == ids.count) {
-                    try loop.attach(header.endpoint, .jobs(Set(ids)), backlog, request)
+                if [.last, .id, .partOfID].contains(selected.match) {
+                    try loop.attach(header.endpoint, .jobs(Set(selected.ids)), backlog, request)
                 } else if let id = JobID(text: header.selector) {
                     // A job that is yet to be submitted.
                     try loop.attach(header.endpoint, .jobs([id]), backlog, request)

@@ -25,7 +25,7 @@ struct SpecFacts: Sendable, Equatable {
         case .infer(let spec): isStrict = spec.strict ?? false
         case .prepare(let spec): try Self.requireReadable(spec.path)
         case .adapter(.register(let spec)): try Self.requireReadable(spec.path)
-        case .adapter, .finetune, .check: break
+        case .adapter, .finetune, .check, .evaluate: break
         }
     }
 

@@ -118,6 +118,7 @@ extension EventLoop {
         _ job: JobID, _ part: BatchSplitter.Part, _ control: SplitControl
     ) {
         guard splits[job] === control, core != nil else { return control.giveRoom() }
+        Failpoint.batchPartSplit.reach()
         step(
             .splitPart(
                 job, blocks: part.blocks, badLines: part.badLines, references: part.references))

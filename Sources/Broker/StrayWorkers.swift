@@ -2,9 +2,31 @@ import BrokerCore
 import Glibc
 import LinuxSystem
 
-/// Workers of a broker that was killed between starting them and writing that down: known by their
-/// environment, which names the endpoint they were started for.
+/// Which home a worker process belongs to: its environment names the endpoint that it was started for.
+///
+/// So workers are found of a broker that was killed between starting them and writing that down, and those are left
+/// alone that a copy of another home knows of.
 enum StrayWorkers {
+    /// Whether a living process was started for another home than the one of `dispatch`, which is still there.
+    ///
+    /// A process that does not say, or whose home was moved away, is not another's: nobody else would end it.
+    static func isOfAnotherHome(pid: Int32, dispatch: String) -> Bool {
+        guard let endpoint = environment(of: pid)?["LORAQ_DISPATCH"], endpoint != dispatch,
+            let theirs = folder(of: endpoint)
+        else { return false }
+        return theirs != folder(of: dispatch)
+    }
+
+    /// The folder of an endpoint's socket, by device and inode: a home may be spelled in several ways.
+    private static func folder(of endpoint: String) -> [UInt64]? {
+        guard endpoint.hasPrefix("ipc://") else { return nil }
+        var status = stat()
+        guard stat(FilePath.parent(of: String(endpoint.dropFirst(6))), &status) == 0 else {
+            return nil
+        }
+        return [UInt64(status.st_dev), UInt64(status.st_ino)]
+    }
+
     /// - Parameters:
     ///   - dispatch: The endpoint that this home's workers connect to.
     ///   - logPath: The log of an instance.

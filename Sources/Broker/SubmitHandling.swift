@@ -53,6 +53,10 @@ extension EventLoop {
         } then: { loop, stored in
             guard loop.core != nil else { return loop.fail(request, EventLoop.storeUnavailable) }
             for case .success(let body) in stored.values {
+                guard let digest = Digest(body.digest) else { continue }
+                if loop.waits(for: digest, { $0.submit(items, bodies, request) }) { return }
+            }
+            for case .success(let body) in stored.values {
                 loop.noteBlob(body.digest, bytes: body.bytes)
             }
             loop.accept(items, stored, request)
@@ -63,6 +67,13 @@ extension EventLoop {
         _ items: [Result<Wire.Submission, SubmitFault>],
         _ stored: [String: Result<StoredBody, ErrorObject>], _ request: PendingRequest
     ) {
+        // A blob that is being removed may be named again when that is over.
+        for case .success(let submission) in items {
+            for case .blob(let named) in submission.inputs.map(\.source) {
+                guard let digest = Digest(named) else { continue }
+                if waits(for: digest, { $0.accept(items, stored, request) }) { return }
+            }
+        }
         var outcomes: [SubmitOutcome] = []
         var accepted: [Submission] = []
         for item in items {

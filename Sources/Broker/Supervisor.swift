@@ -145,6 +145,13 @@ final class Supervisor {
 
     private func adopt(_ record: ProcessRecord, now: MonotonicTime) {
         let instance = record.instance
+        if StrayWorkers.isOfAnotherHome(
+            pid: record.pid, dispatch: settings.environment["LORAQ_DISPATCH"] ?? "")
+        {
+            // The store is a copy of another home's, whose broker this worker serves.
+            log.notice("process \(record.pid), \(instance), belongs to another home: left alone")
+            return reportLost(record)
+        }
         if let known = slots[instance]?.process {
             guard known.pid != record.pid else { return }
             log.warning("ending process \(record.pid), a second \(instance)")
@@ -155,11 +162,7 @@ final class Supervisor {
             (try? watcher.watch(pid: record.pid)) == true
         else {
             // It ended while no broker was there to see it.
-            report(
-                ProcessExit(
-                    instance: instance, pid: record.pid, status: .unknown,
-                    lastLog: WorkerLog.tail(record.logPath, limit: settings.evidenceBytes)))
-            return
+            return reportLost(record)
         }
         guard let plugin = slots[instance]?.plugin ?? catalog[record.plugin] else {
             log.warning("ending \(instance), process \(record.pid): its plugin is gone")
@@ -179,6 +182,13 @@ final class Supervisor {
         if !slot.isWanted { stop(instance, now: now) }
     }
 
+    private func reportLost(_ record: ProcessRecord) {
+        report(
+            ProcessExit(
+                instance: record.instance, pid: record.pid, status: .unknown,
+                lastLog: WorkerLog.tail(record.logPath, limit: settings.evidenceBytes)))
+    }
+
     // MARK: Starting
 
     private func start(_ instance: String, _ now: MonotonicTime) {
@@ -191,6 +201,7 @@ final class Supervisor {
         slot.cpus = share.cpus[instance] ?? usableCPUs
         do {
             let pid = try spawn(instance, slot, logPath)
+            Failpoint.workerSpawned.reach()
             guard let ticks = HostResources.startTicks(pid: Int(pid)) else {
                 throw SystemError(operation: "read the start time of", path: instance, code: ESRCH)
             }

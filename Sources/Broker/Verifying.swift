@@ -92,7 +92,9 @@ struct LedgerCheck: Sendable {
             page.isComplete = true
             if status.state.isFinal {
                 page.add(
-                    "INDEX", "the job ended before its file was split: its lines are not known")
+                    "NOT_SPLIT",
+                    "the job ended before its file was read to the end: what was not read was not run"
+                )
             }
             return page
         }

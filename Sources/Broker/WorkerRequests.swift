@@ -139,6 +139,7 @@ extension EventLoop {
         if case .stopping = stopPhase { return }
         log.notice("stopping")
         stopPhase = .stopping
+        Failpoint.stopBegun.reach()
         step(.drain(worker: nil, request: RequestID(0)))
         supervisor.stopAll(now: now)
     }
@@ -161,6 +162,7 @@ extension EventLoop {
         splitter.stop()
         smallSplitter.stop()
         verifier.stop()
+        copier.stop()
         reader.stop()
         disk.stop()
         pipeline.stop()

@@ -33,6 +33,8 @@ public final class Core {
     var nextEventNumber: Int64
     var unfinishedJobs = 0
     var specBytes = 0
+    /// Artifacts that jobs which have not ended will make.
+    var promisedArtifacts = 0
     var dirtyJobs: [LiveJob] = []
     var newJobs: [LiveJob] = []
     /// Ended in this step; those that come after them are still to be told.

@@ -151,6 +151,7 @@ extension Core {
         changeState(job, state)
         unfinishedJobs -= 1
         specBytes -= job.submission.spec.count
+        promisedArtifacts -= job.submission.produces.count
         releaseUses(job)
         if let tenant = tenants[job.submission.tenant] {
             tenant.unfinishedJobs -= 1

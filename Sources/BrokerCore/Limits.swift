@@ -46,6 +46,7 @@ public struct Limits: Sendable, Equatable {
     public var loadingJobsPerQueue = 64
     /// Ended jobs that stay in memory; older ones are looked up in the store.
     public var endedJobsKept = 10_000
+    /// Versions of models and adapters, with those that unfinished jobs will make.
     public var artifacts = 200_000
     /// Events kept for `EVENTS after`.
     public var eventHistory = 100_000

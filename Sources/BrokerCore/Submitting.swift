@@ -190,6 +190,13 @@ extension Core {
         if tenants[submission.tenant] == nil, tenants.count >= limits.tenants {
             throw limitError("tenants with unfinished jobs", limits.tenants, hint: waiting)
         }
+        // Checked before the work and not after it: a finished fine-tune is never thrown away.
+        let made = submission.produces.count
+        if made > 0, artifactCount + promisedArtifacts + made > limits.artifacts {
+            throw limitError(
+                "models and adapters, with those that unfinished jobs will make", limits.artifacts,
+                hint: "remove some: loraq adapters remove")
+        }
     }
 
     private func checkArtifactWords(_ submission: Submission) throws(BrokerError) {
@@ -248,6 +255,7 @@ extension Core {
     func adopt(_ job: LiveJob) {
         unfinishedJobs += 1
         specBytes += job.submission.spec.count
+        promisedArtifacts += job.submission.produces.count
         openCounts[job.status.state, default: 0] += 1
         let name = job.submission.tenant
         let tenant = tenants[name] ?? Tenant(name: name)
@@ -366,12 +374,24 @@ extension Core {
         if runnable <= 0 {
             return BrokerError(
                 .badState, .user, "no line of job \(job.id) can be run: there is nothing to retry",
-                hint: "correct the file and submit it as a new job")
+                hint:
+                    "correct the file, or add the model or adapter that it names, and submit it as a new job"
+            )
         }
         if scope == .failed, counts.total != nil, counts.done >= runnable {
+            let refused = job.status.badLines
+            guard refused == 0 else {
+                return BrokerError(
+                    .badState, .user,
+                    "every line of job \(job.id) that was taken succeeded; \(refused) were refused when it was read, "
+                        + "and no retry takes them in",
+                    hint:
+                        "`loraq errors \(job.id)` lists them: submit them as a new job once what was wrong or missing "
+                        + "is mended")
+            }
             return BrokerError(
                 .badState, .user,
-                "every task of job \(job.id) that can be run succeeded: there is nothing to retry",
+                "every task of job \(job.id) succeeded: there is nothing to retry",
                 hint: "--all runs everything again")
         }
         if isBrokerDraining {

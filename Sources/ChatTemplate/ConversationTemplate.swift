@@ -87,7 +87,7 @@ public final class ConversationTemplate: @unchecked Sendable {
             converted.append(Self.message(object))
         }
         var all = specialTokens
-        all.append(("messages", .list(converted)))
+        all.append(("messages", .list(ValueItems(converted))))
         all.append(("tools", tools))
         all.append(("documents", documents))
         all.append(("add_generation_prompt", .bool(addGenerationPrompt)))
@@ -163,7 +163,7 @@ extension Value {
         case .integer(let number): self = .int(Int(number))
         case .number(let number): self = .float(number)
         case .string(let string): self = .string(Text(string))
-        case .array(let items): self = .list(items.map { Value($0) })
+        case .array(let items): self = .list(ValueItems(items.map { Value($0) }))
         case .object(let object):
             self = .dictionary(
                 PythonDict(object.entries.map { (key: Text($0.key), value: Value($0.value)) }))

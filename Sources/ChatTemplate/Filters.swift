@@ -15,6 +15,42 @@ enum Filters {
         guard names.contains(name) else {
             throw TemplateError("TemplateRuntimeError", "No filter named '\(name)' found.")
         }
+        try interpreter.meter.step()
+        if !shallow.contains(name) { try count(name, value, arguments, interpreter) }
+        let result = try result(name, value, arguments, interpreter)
+        if case .string(let text) = result { try interpreter.account(text.bytes.count) }
+        return result
+    }
+
+    /// Filters that look at no more than the outermost items, or apply others that are counted.
+    private static let shallow: Set<String> = [
+        "attr", "batch", "count", "d", "default", "first", "items", "last", "length", "list", "map",
+        "reject", "rejectattr", "reverse", "select", "selectattr", "slice", "join", "sum",
+    ]
+
+    /// Counts what a filter goes through, and asks for the room that its result may need.
+    private static func count(
+        _ name: String, _ value: Value, _ arguments: Arguments, _ interpreter: Interpreter
+    ) throws {
+        let meter = interpreter.meter
+        var extent = try meter.walk(value)
+        for argument in arguments.positional + arguments.keyword.map(\.value) {
+            extent.bytes += try meter.walk(argument).bytes
+        }
+        switch name {
+        case "sort", "dictsort", "groupby", "unique", "min", "max":
+            // Each item is compared about as often as the number has binary digits.
+            let rounds = Int.bitWidth - (value.length ?? 1).leadingZeroBitCount
+            try meter.read(bytes: rounds * (extent.bytes + 8 * extent.values))
+        case "e", "escape", "forceescape", "xmlattr", "urlencode", "tojson":
+            try meter.room(extent.bytes, times: 6)
+        default: try meter.room(extent.bytes)
+        }
+    }
+
+    private static func result(
+        _ name: String, _ value: Value, _ arguments: Arguments, _ interpreter: Interpreter
+    ) throws -> Value {
         if let result = try TextFilters.apply(name, value, arguments, interpreter)
             ?? SequenceFilters.apply(name, value, arguments, interpreter)
         {
@@ -31,7 +67,7 @@ enum Filters {
             let usesDefault = value.isUndefined || (values[1]?.isTrue ?? false && !value.isTrue)
             return usesDefault ? values[0] ?? .text("") : value
         case "abs":
-            guard PythonNumber.isNumber(try value.defined()) else {
+            guard PythonNumber.isNumber(value) else {
                 throw TemplateError("TypeError", "bad operand type for abs(): '\(value.typeName)'")
             }
             let isNegative = PythonNumber.compare(value, .int(0)).map { $0 < 0 } ?? false
@@ -39,10 +75,8 @@ enum Filters {
         case "int": return try int(value, arguments)
         case "float":
             let fallback = try arguments.bind("do_float", ["default"])[0] ?? .float(0)
-            guard let number = try? PythonConvert.float(try value.defined()) else {
-                return fallback
-            }
-            return .float(number)
+            let value = try value.defined()
+            return (try? PythonConvert.float(value)).map(Value.float) ?? fallback
         case "round": return try round(value, arguments)
         case "attr":
             let attribute = try arguments.bind("do_attr", ["name"], required: 1)[0] ?? .none
@@ -64,8 +98,9 @@ enum Filters {
     private static func int(_ value: Value, _ arguments: Arguments) throws -> Value {
         let values = try arguments.bind("do_int", ["default", "base"])
         let base = values[1]?.index ?? 10
-        if let whole = try? PythonConvert.int(try value.defined(), base: base) { return whole }
-        if let number = try? PythonConvert.float(try value.defined()),
+        let value = try value.defined()
+        if let whole = try? PythonConvert.int(value, base: base) { return whole }
+        if let number = try? PythonConvert.float(value),
             let whole = try? PythonConvert.int(.float(number))
         {
             return whole
@@ -77,7 +112,11 @@ enum Filters {
         let values = try arguments.bind("do_round", ["precision", "method"])
         let precision = values[0]?.index ?? 0
         let method = values[1].map { String(decoding: PythonRepr.string($0), as: UTF8.self) }
-        guard let number = PythonNumber.double(try value.defined()) else {
+        if let method, method != "common" { _ = try value.defined() }
+        if case .bool(let flag) = value {
+            return try round(.int(flag ? 1 : 0), arguments)
+        }
+        guard let number = PythonNumber.double(value) else {
             throw TemplateError(
                 "TypeError", "type \(value.typeName) doesn't define __round__ method")
         }
@@ -122,7 +161,7 @@ enum Filters {
         }
         if dump.indent != nil { dump.itemSeparator = Array(",".utf8) }
         if let separators = values[2], !isNone(separators) {
-            let parts = try separators.iterated()
+            let parts = try interpreter.meter.items(separators)
             guard parts.count == 2, case .string(let item) = parts[0],
                 case .string(let key) = parts[1]
             else { throw TemplateError("TypeError", "tojson: separators are not two strings") }
@@ -130,9 +169,11 @@ enum Filters {
             dump.keySeparator = key.bytes
         }
         dump.sortsKeys = values[3]?.isTrue ?? false
-        let text = try dump.dump(value)
-        try interpreter.account(text.count)
-        return .text(text)
+        let extent = try interpreter.meter.walk(value)
+        let separators = dump.itemSeparator.count + dump.keySeparator.count
+        try interpreter.meter.room(
+            extent.values, times: extent.depth * (dump.indent?.count ?? 0) + separators)
+        return .text(try dump.dump(value))
     }
 
     static func isNone(_ value: Value) -> Bool { if case .none = value { true } else { false } }

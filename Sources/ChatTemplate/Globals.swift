@@ -67,8 +67,8 @@ enum Globals {
         case nil: break
         case .dictionary(let other): result = PythonDict(other)
         case let value?:
-            for item in try value.defined().iterated() {
-                let pair = try item.iterated()
+            for item in try interpreter.meter.items(try value.defined()) {
+                let pair = try interpreter.meter.items(item)
                 guard pair.count == 2 else {
                     throw TemplateError(
                         "ValueError",
@@ -92,6 +92,7 @@ enum Globals {
         _ interpreter: Interpreter, _ arguments: Arguments
     ) throws -> Value {
         let namespace = Namespace()
+        try interpreter.register(namespace)
         for (key, value) in try members(interpreter, arguments, "namespace").entries {
             guard case .string(let name) = key else { continue }
             try checkNamespaceName(name.string)
@@ -149,7 +150,7 @@ enum Globals {
                             state.position = 0
                             return .none
                         }),
-                ]
+                ], depth: ValueItems(items).depth
             ) { _, _ in throw TemplateError("TypeError", "'Cycler' object is not callable") })
     }
 
@@ -158,7 +159,7 @@ enum Globals {
         final class State { var isUsed = false }
         let state = State()
         return .callable(
-            Callable("joiner", typeName: "Joiner") { _, _ in
+            Callable("joiner", typeName: "Joiner", depth: separator.depth + 1) { _, _ in
                 defer { state.isUsed = true }
                 return state.isUsed ? separator : .text("")
             })

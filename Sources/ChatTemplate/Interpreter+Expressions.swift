@@ -1,6 +1,10 @@
 extension Interpreter {
     func evaluate(_ expression: Expression, _ scope: Scope) throws -> Value {
-        try nested(expression.offset) { try value(of: expression, scope) }
+        try nested(expression.offset) {
+            let value = try value(of: expression, scope)
+            try meter.checkDepth(of: value)
+            return value
+        }
     }
 
     private func value(of expression: Expression, _ scope: Scope) throws -> Value {
@@ -9,10 +13,14 @@ extension Interpreter {
         case .name(let name): return scope[name] ?? Undefined.name(name)
         case .blockText: return scope[Self.blockTextName] ?? .text("")
         case .concatenation(let parts):
-            var result: [UInt8] = []
-            for part in parts { result += PythonRepr.string(try evaluate(part, scope)) }
-            try account(result.count)
-            return .text(result)
+            var texts: [[UInt8]] = []
+            for part in parts {
+                let value = try evaluate(part, scope)
+                try meter.walk(value)
+                texts.append(PythonRepr.string(value))
+                try account(texts[texts.count - 1].count)
+            }
+            return .text(Array(texts.joined()))
         case .unary(let kind, let operand):
             let value = try evaluate(operand, scope).defined()
             guard PythonNumber.isNumber(value), let negated = PythonNumber.negated(value) else {
@@ -29,6 +37,7 @@ extension Interpreter {
             var left = try evaluate(first, scope)
             for (kind, operand) in parts {
                 let right = try evaluate(operand, scope)
+                try countComparison(kind, left, right)
                 guard try PythonCompare.apply(kind, left, right) else { return .bool(false) }
                 left = right
             }
@@ -49,8 +58,8 @@ extension Interpreter {
                             + "defined."))
             }
             return try evaluate(otherwise, scope)
-        case .list(let items): return .list(try items.map { try evaluate($0, scope) })
-        case .tuple(let items): return .tuple(try items.map { try evaluate($0, scope) })
+        case .list(let items): return .list(ValueItems(try items.map { try evaluate($0, scope) }))
+        case .tuple(let items): return .tuple(ValueItems(try items.map { try evaluate($0, scope) }))
         case .dictionary(let items):
             let result = PythonDict()
             for (key, value) in items {
@@ -72,7 +81,7 @@ extension Interpreter {
             return try Filters.apply(name, value, try evaluate(arguments, scope), self)
         case .test(let operand, let name, let arguments, let negated):
             let value = try evaluate(operand, scope)
-            let holds = try ValueTests.apply(name, value, try evaluate(arguments, scope))
+            let holds = try ValueTests.apply(name, value, try evaluate(arguments, scope), self)
             return .bool(holds != negated)
         }
     }
@@ -94,7 +103,7 @@ extension Interpreter {
             result.keyword.append((name, try evaluate(expression, scope)))
         }
         if let spread = arguments.spread {
-            result.positional += try evaluate(spread, scope).iterated()
+            result.positional += try meter.items(try evaluate(spread, scope))
         }
         if let spread = arguments.keywordSpread {
             guard case .dictionary(let dictionary) = try evaluate(spread, scope).defined() else {
@@ -110,7 +119,29 @@ extension Interpreter {
         return result
     }
 
+    /// Counts what a comparison goes through: all of one side, for each item that is searched.
+    func countComparison(_ kind: ComparisonOperator, _ left: Value, _ right: Value) throws {
+        switch kind {
+        case .in, .notIn:
+            var extent = try meter.walk(left)
+            extent.values += 1
+            switch right {
+            case .string(let text): try meter.read(bytes: text.bytes.count)
+            case .list, .tuple, .view, .range, .generator:
+                let (work, overflow) = (right.length ?? 1).multipliedReportingOverflow(
+                    by: 8 * extent.values + extent.bytes)
+                try meter.read(bytes: overflow ? 1 << 40 : work)
+            default: break
+            }
+        default:
+            // Both sides are gone through together, so the end of one ends it.
+            if left.depth > 0, right.depth > 0 || right.isNamespace { try meter.walk(left) }
+            if case .string(let text) = left { try meter.read(bytes: text.bytes.count) }
+        }
+    }
+
     func hashed(_ key: Value) throws -> DictionaryKey {
+        if case .tuple = key { try meter.walk(key) }
         guard let hashed = DictionaryKey(key) else {
             throw TemplateError("TypeError", "unhashable type: '\(key.typeName)'")
         }
@@ -122,8 +153,7 @@ extension Interpreter {
     func binary(_ kind: BinaryOperator, _ left: Value, _ right: Value) throws -> Value {
         if case .undefined = left { _ = try left.defined() }
         if kind == .modulo, case .string(let format) = left {
-            let text = try PythonFormat.percent(format, right)
-            try account(text.bytes.count)
+            let text = try percent(format, right)
             return .string(text)
         }
         _ = try right.defined()
@@ -137,9 +167,11 @@ extension Interpreter {
             }
             return .text(a.bytes + b.bytes)
         case (.add, .list(let a), .list(let b)):
-            try account((a.count + b.count) * 16)
+            try account((a.count + b.count) * 32)
             return .list(a + b)
-        case (.add, .tuple(let a), .tuple(let b)): return .tuple(a + b)
+        case (.add, .tuple(let a), .tuple(let b)):
+            try account((a.count + b.count) * 32)
+            return .tuple(a + b)
         case (.multiply, _, _):
             if let repeated = try repeated(left, right) ?? repeated(right, left) {
                 return repeated
@@ -162,6 +194,31 @@ extension Interpreter {
                 + "'\(right.typeName)'")
     }
 
+    /// `format % value`; each field might show all of the values.
+    func percent(_ format: Text, _ value: Value) throws -> Text {
+        let extent = try meter.walk(value)
+        let fields = format.bytes.count { $0 == UInt8(ascii: "%") }
+        try meter.room(fields, times: extent.bytes + 8 * extent.values)
+        try meter.read(bytes: format.bytes.count)
+        let text = try PythonFormat.percent(format, value)
+        try account(text.bytes.count)
+        return text
+    }
+
+    /// `str.replace`; the size of the result is checked before it is made.
+    func replacing(
+        _ text: [UInt8], _ old: [UInt8], by new: [UInt8], limit: Int
+    ) throws -> [UInt8] {
+        if new.count > old.count {
+            let places =
+                old.isEmpty
+                ? text.count + 1
+                : PythonText.occurrences(of: old, in: text[...], limit: limit).count
+            try meter.room(min(places, limit), times: new.count - old.count)
+        }
+        return PythonText.replacing(text, old, by: new, limit: limit)
+    }
+
     private func repeated(_ sequence: Value, _ count: Value) throws -> Value? {
         guard let count = count.index.map({ max($0, 0) }) else { return nil }
         func check(_ size: Int) throws {
@@ -173,11 +230,11 @@ extension Interpreter {
             try check(text.bytes.count)
             return .text([[UInt8]](repeating: text.bytes, count: count).joined())
         case .list(let items):
-            try check(items.count * 16)
-            return .list(Array([[Value]](repeating: items, count: count).joined()))
+            try check(items.count * 32)
+            return .list(ValueItems(Array(repeatElement(items, count: count).joined())))
         case .tuple(let items):
-            try check(items.count * 16)
-            return .tuple(Array([[Value]](repeating: items, count: count).joined()))
+            try check(items.count * 32)
+            return .tuple(ValueItems(Array(repeatElement(items, count: count).joined())))
         default: return nil
         }
     }
@@ -186,6 +243,9 @@ extension Interpreter {
 
     /// `object.name`: the attribute first, then the key.
     func attribute(_ object: Value, _ name: String) throws -> Value {
+        if object.isUndefined, Methods.commonInternals.contains(name) {
+            return unsafe(object, name)
+        }
         _ = try object.defined()
         if let found = try ownAttribute(object, name) { return found }
         if case .dictionary(let dictionary) = object, let value = dictionary[Text(name)] {
@@ -198,17 +258,19 @@ extension Interpreter {
     func item(_ object: Value, _ key: Value) throws -> Value {
         _ = try object.defined()
         if case .dictionary(let dictionary) = object {
+            if case .tuple = key { try meter.walk(key) }
             if let hashed = DictionaryKey(key), let value = dictionary[hashed] { return value }
-        } else if let index = key.index, let value = element(object, index) {
+        } else if let index = key.index, let value = try element(object, index) {
             return value
         }
         if case .string(let name) = key, let found = try ownAttribute(object, name.string) {
             return found
         }
+        if key.depth > 0 { try meter.walk(key) }
         return Undefined.member(object, key)
     }
 
-    private func element(_ object: Value, _ index: Int) -> Value? {
+    private func element(_ object: Value, _ index: Int) throws -> Value? {
         func place(_ count: Int) -> Int? {
             let place = index < 0 ? index + count : index
             return place >= 0 && place < count ? place : nil
@@ -216,6 +278,7 @@ extension Interpreter {
         switch object {
         case .list(let items), .tuple(let items): return place(items.count).map { items[$0] }
         case .string(let text):
+            try meter.read(bytes: text.bytes.count)
             if text.isASCII {
                 return place(text.bytes.count).map { .text([text.bytes[$0]]) }
             }
@@ -268,17 +331,18 @@ extension Interpreter {
         guard step != 0 else { throw TemplateError("ValueError", "slice step cannot be zero") }
         guard step != .min else { throw TemplateError("ValueError", "slice step is too small") }
         func pick<Element>(_ items: [Element]) throws -> [Element] {
-            try account(items.count)
+            try account(items.count * MemoryLayout<Element>.stride)
             return PythonRange.indices(items.count, start, stop, step).map { items[$0] }
         }
         switch object {
-        case .list(let items): return .list(try pick(items))
-        case .tuple(let items): return .tuple(try pick(items))
+        case .list(let items): return .list(ValueItems(try pick(items.array)))
+        case .tuple(let items): return .tuple(ValueItems(try pick(items.array)))
         case .string(let text):
+            try meter.read(bytes: text.bytes.count)
             if text.isASCII { return .text(try pick(text.bytes)) }
             return .string(Text(scalars: try pick(text.scalars)))
         case .bytes(let bytes): return .bytes(try pick(bytes))
-        case .range: return .list(try pick(try object.iterated()))
+        case .range: return .list(ValueItems(try pick(try meter.items(object))))
         case .dictionary: throw TemplateError("TypeError", "unhashable type: 'slice'")
         default:
             throw TemplateError(
@@ -291,7 +355,13 @@ extension Interpreter {
     func call(_ function: Value, _ arguments: Arguments) throws -> Value {
         switch function {
         case .undefined(let undefined): throw undefined.error
-        case .callable(let callable): return try callable.body(self, arguments)
+        case .callable(let callable):
+            // What macros do with their arguments is counted when they do it.
+            if callable.looksIntoArguments {
+                for value in arguments.positional { try meter.walk(value) }
+                for (_, value) in arguments.keyword { try meter.walk(value) }
+            }
+            return try callable.body(self, arguments)
         case .loop(let loop):
             guard let recurse = loop.recurse else {
                 throw TemplateError(

@@ -1,20 +1,12 @@
-/// Bounds on what one rendering may use.
-public struct TemplateLimits: Sendable {
-    /// Expressions and statements evaluated.
-    public var steps = 5_000_000
-    /// Bytes of the text and of all values made on the way.
-    public var bytes = 256 << 20
-    /// Expressions, statements and macro calls within each other.
-    public var depth = 500
-    public init() {}
-}
-
 /// The names that are visible at a place, and where to look further.
 final class Scope {
     let parent: Scope?
     private var variables: [String: Value] = [:]
+    var isRegistered = false
 
     init(_ parent: Scope?) { self.parent = parent }
+
+    func clear() { variables = [:] }
 
     subscript(name: String) -> Value? {
         get {
@@ -33,7 +25,7 @@ final class Scope {
 final class Interpreter {
     enum Flow { case normal, breakLoop, continueLoop }
 
-    let limits: TemplateLimits
+    let meter: RenderMeter
     let now: LocalTime
     let globals: Scope
     private(set) var root: Scope
@@ -42,12 +34,13 @@ final class Interpreter {
     /// UTF-8 ranges of the text inside of `{% generation %}`.
     private(set) var generationSpans: [Range<Int>] = []
     private(set) var autoescapes = false
-    private var steps = 0
-    private var bytesMade = 0
-    private var depth = 0
+    /// What may refer to itself: taken apart at the end, since no count of references would.
+    private var namespaces: [Namespace] = []
+    private var macroScopes: [Scope] = []
+    private var loops: [LoopState] = []
 
     init(limits: TemplateLimits, now: LocalTime, variables: [(name: String, value: Value)]) {
-        self.limits = limits
+        meter = RenderMeter(limits)
         self.now = now
         globals = Scope(nil)
         root = Scope(globals)
@@ -56,41 +49,40 @@ final class Interpreter {
     }
 
     func render(_ statements: [Statement]) throws -> [UInt8] {
+        defer { takeApart() }
         _ = try run(statements, root)
         return buffers[0]
     }
 
+    // MARK: References
+
+    func register(_ namespace: Namespace) throws {
+        try account(128)
+        namespaces.append(namespace)
+    }
+
+    private func register(_ scope: Scope) throws {
+        guard !scope.isRegistered else { return }
+        try account(256)
+        scope.isRegistered = true
+        macroScopes.append(scope)
+    }
+
+    private func takeApart() {
+        for namespace in namespaces { namespace.attributes = [] }
+        for scope in macroScopes { scope.clear() }
+        for loop in loops { loop.clear() }
+        namespaces = []
+        macroScopes = []
+        loops = []
+    }
+
     // MARK: Limits
 
-    func step(_ offset: Int) throws {
-        steps += 1
-        guard steps <= limits.steps else {
-            throw TemplateError("LimitError", "more than \(limits.steps) steps", at: offset)
-        }
-    }
-
-    /// Counts the memory of values; call it before making a large one.
-    func account(_ bytes: Int) throws {
-        bytesMade = bytesMade.addingReportingOverflow(max(bytes, 0)).partialValue
-        guard bytesMade >= 0, bytesMade <= limits.bytes else {
-            throw TemplateError("LimitError", "more than \(limits.bytes) bytes of text and values")
-        }
-    }
+    func account(_ bytes: Int) throws { try meter.account(bytes) }
 
     func nested<Result>(_ offset: Int, _ body: () throws -> Result) throws -> Result {
-        try step(offset)
-        depth += 1
-        defer { depth -= 1 }
-        guard depth <= limits.depth else {
-            throw TemplateError(
-                "RecursionError", "nested deeper than \(limits.depth) levels", at: offset)
-        }
-        do {
-            return try body()
-        } catch var error as TemplateError {
-            if error.offset == nil { error.offset = offset }
-            throw error
-        }
+        try meter.nested(offset, body)
     }
 
     // MARK: Output
@@ -111,8 +103,10 @@ final class Interpreter {
     }
 
     /// Text as the output shows it: escaped where `autoescape` is on.
-    func outputBytes(_ value: Value) -> [UInt8] {
+    func outputBytes(_ value: Value) throws -> [UInt8] {
+        let extent = try meter.walk(value)
         guard autoescapes else { return PythonRepr.string(value) }
+        try meter.room(extent.bytes, times: 6)
         return HTMLText.escape(value).bytes
     }
 
@@ -129,7 +123,7 @@ final class Interpreter {
     private func run(_ statement: Statement, _ scope: Scope) throws -> Flow {
         switch statement.kind {
         case .text(let bytes): try write(bytes)
-        case .output(let expression): try write(outputBytes(try evaluate(expression, scope)))
+        case .output(let expression): try write(try outputBytes(try evaluate(expression, scope)))
         case .condition(let branches, let otherwise):
             for (test, body) in branches where try evaluate(test, scope).isTrue {
                 return try run(body, scope)
@@ -140,11 +134,15 @@ final class Interpreter {
         case .set(let target, let expression):
             try assign(try evaluate(expression, scope), to: target, scope)
         case .setBlock(let target, let filter, let body):
-            let text = try captured { _ = try run(body, Scope(scope)) }
+            var flow = Flow.normal
+            let text = try captured { flow = try run(body, Scope(scope)) }
+            // A break or continue leaves the block before it is assigned.
+            guard flow == .normal else { return flow }
             var value = Value.string(Text(text, isSafe: autoescapes))
             if let filter { value = try evaluateFilter(filter, of: value, scope) }
             try assign(value, to: target, scope)
         case .macro(let name, let signature, let body):
+            try register(scope)
             scope[name] = .callable(macro(name, signature, body, scope))
         case .callBlock(let signature, let call, let body):
             let caller = Value.callable(macro("caller", signature, body, scope))
@@ -152,12 +150,14 @@ final class Interpreter {
             var given = try evaluate(arguments, scope)
             given.keyword.append(("caller", caller))
             let result = try self.call(try evaluate(function, scope), given)
-            try write(outputBytes(result))
+            try write(try outputBytes(result))
         case .filterBlock(let filter, let body):
-            let text = try captured { _ = try run(body, Scope(scope)) }
+            var flow = Flow.normal
+            let text = try captured { flow = try run(body, Scope(scope)) }
+            guard flow == .normal else { return flow }
             let value = try evaluateFilter(
                 filter, of: .string(Text(text, isSafe: autoescapes)), scope)
-            try write(outputBytes(value))
+            try write(try outputBytes(value))
         case .with(let assignments, let body):
             let inner = Scope(scope)
             for (target, expression) in assignments {
@@ -184,8 +184,7 @@ final class Interpreter {
     }
 
     private func loop(_ loop: ForLoop, over iterable: Value, _ scope: Scope, depth0: Int) throws {
-        let items = try iterable.iterated()
-        try account(items.count * 16)
+        let items = try meter.items(iterable)
         var position = 0
         let draw: () throws -> Value? = { [self] in
             while position < items.count {
@@ -210,6 +209,8 @@ final class Interpreter {
         let state = LoopState(
             depth0: depth0, knownLength: loop.condition == nil ? items.count : nil,
             recurse: recurse, draw: draw)
+        try account(256)
+        loops.append(state)
         // As in Jinja, `else` runs unless some round came to its end (past `break` and `continue`).
         var isCompleted = false
         while let item = try state.next() {
@@ -235,7 +236,7 @@ final class Interpreter {
             namespace[Text(attribute)] = value
         case .tuple(let targets):
             if case .undefined = value { _ = try value.defined() }
-            let items = try value.iterated()
+            let items = try meter.items(value)
             guard items.count == targets.count else {
                 throw TemplateError(
                     "ValueError",
@@ -255,7 +256,7 @@ final class Interpreter {
     ) -> Callable {
         let parameters = signature.parameters
         let attributes: [String: Value] = [
-            "name": .text(name), "arguments": .tuple(parameters.map { .text($0) }),
+            "name": .text(name), "arguments": .tuple(ValueItems(parameters.map { .text($0) })),
             "catch_kwargs": .bool(signature.usesKwargs),
             "catch_varargs": .bool(signature.usesVarargs), "caller": .bool(signature.usesCaller),
         ]
@@ -307,7 +308,7 @@ final class Interpreter {
         }
         let extra = arguments.positional.dropFirst(parameters.count)
         if signature.usesVarargs {
-            scope["varargs"] = .tuple(Array(extra))
+            scope["varargs"] = .tuple(ValueItems(Array(extra)))
         } else if !extra.isEmpty {
             throw TemplateError(
                 "TypeError",

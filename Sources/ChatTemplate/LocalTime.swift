@@ -33,11 +33,14 @@ public struct LocalTime: Sendable, Equatable {
     }
 
     /// Now, in the zone of the machine.
-    public static func now() -> LocalTime {
-        var seconds = time(nil)
+    public static func now() -> LocalTime { LocalTime(secondsSince1970: time(nil)) }
+
+    /// A moment in the zone of the machine.
+    public init(secondsSince1970: Int) {
+        var seconds = secondsSince1970
         var parts = tm()
         localtime_r(&seconds, &parts)
-        return LocalTime(
+        self.init(
             year: Int(parts.tm_year) + 1900, month: Int(parts.tm_mon) + 1, day: Int(parts.tm_mday),
             hour: Int(parts.tm_hour), minute: Int(parts.tm_min), second: Int(parts.tm_sec))
     }

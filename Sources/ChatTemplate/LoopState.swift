@@ -2,7 +2,7 @@
 /// item is due, as Jinja's generators do.
 final class LoopState {
     let depth0: Int
-    private let draw: () throws -> Value?
+    private var draw: () throws -> Value?
     /// The number of items where it is known beforehand.
     private let knownLength: Int?
     private var ahead: [Value] = []
@@ -12,7 +12,7 @@ final class LoopState {
     private var current: Value?
     private var lastChanged: [Value]?
     /// Renders the body again for other items, in a loop marked recursive.
-    let recurse: ((Value, Int) throws -> Value)?
+    private(set) var recurse: ((Value, Int) throws -> Value)?
 
     init(
         depth0: Int, knownLength: Int?, recurse: ((Value, Int) throws -> Value)?,
@@ -22,6 +22,16 @@ final class LoopState {
         self.knownLength = knownLength
         self.recurse = recurse
         self.draw = draw
+    }
+
+    /// Lets go of everything, which may refer to this loop again.
+    func clear() {
+        draw = { nil }
+        recurse = nil
+        ahead = []
+        previous = nil
+        current = nil
+        lastChanged = nil
     }
 
     func next() throws -> Value? {
@@ -88,7 +98,8 @@ final class LoopState {
                 Callable("changed", typeName: "method") { [self] _, arguments in
                     let new = arguments.positional
                     if let lastChanged,
-                        PythonCompare.equal(.tuple(lastChanged), .tuple(new))
+                        PythonCompare.equal(
+                            .tuple(ValueItems(lastChanged)), .tuple(ValueItems(new)))
                     {
                         return .bool(false)
                     }

@@ -46,8 +46,16 @@ enum Methods {
         }
         guard names.contains(name) else { return nil }
         return .callable(
-            Callable(name, typeName: "builtin_function_or_method") { interpreter, arguments in
-                try call(object, name, arguments, interpreter)
+            Callable(
+                name, typeName: "builtin_function_or_method", depth: object.depth + 1
+            ) { interpreter, arguments in
+                if case .string(let text) = object {
+                    try interpreter.meter.read(bytes: text.bytes.count)
+                    try interpreter.meter.room(text.bytes.count)
+                }
+                let result = try call(object, name, arguments, interpreter)
+                if case .string(let text) = result { try interpreter.account(text.bytes.count) }
+                return result
             })
     }
 
@@ -60,7 +68,7 @@ enum Methods {
         case .dictionary(let dictionary):
             return try call(dictionary, name, arguments, interpreter)
         case .bytes(let bytes): return .text(Array(String(decoding: bytes, as: UTF8.self).utf8))
-        case .list, .tuple, .range: return try callSequence(object, name, arguments)
+        case .list, .tuple, .range: return try callSequence(object, name, arguments, interpreter)
         default: return try callNumber(object, name)
         }
     }
@@ -79,7 +87,7 @@ enum Methods {
         case "fromkeys":
             let values = try arguments.bind("fromkeys", ["iterable", "value"], required: 1)
             let result = PythonDict()
-            for key in try (values[0] ?? .none).iterated() {
+            for key in try interpreter.meter.items(values[0] ?? .none) {
                 result.set(try interpreter.hashed(key), key, values[1] ?? .none)
             }
             return .dictionary(result)
@@ -91,9 +99,12 @@ enum Methods {
     }
 
     private static func callSequence(
-        _ object: Value, _ name: String, _ arguments: Arguments
+        _ object: Value, _ name: String, _ arguments: Arguments, _ interpreter: Interpreter
     ) throws -> Value {
-        let items = try object.iterated()
+        if let wanted = arguments.positional.first {
+            try interpreter.countComparison(.in, wanted, object)
+        }
+        let items = try interpreter.meter.items(object)
         switch name {
         case "index":
             let wanted = try arguments.bind(name, ["value"], required: 1)[0] ?? .none
@@ -107,7 +118,7 @@ enum Methods {
             return .int(items.count { PythonCompare.equal($0, wanted) })
         default:
             _ = try arguments.bind(name, [])
-            return .list(items)
+            return .list(ValueItems(items))
         }
     }
 

@@ -6,7 +6,7 @@ enum PythonFormat {
 
     static func percent(_ format: Text, _ value: Value) throws -> Text {
         var positional: [Value]
-        if case .tuple(let items) = value { positional = items } else { positional = [value] }
+        if case .tuple(let items) = value { positional = items.array } else { positional = [value] }
         var used = 0
         var usedMapping = false
         func next() throws -> Value {
@@ -71,7 +71,11 @@ enum PythonFormat {
             result += try percentValue(try argument ?? next(), spec)
         }
         if used < positional.count, !usedMapping {
-            if case .dictionary = value { return Text(result) }
+            // What can be asked for a key passes as a mapping that nothing was taken from.
+            switch value {
+            case .dictionary, .list, .range, .bytes, .undefined: return Text(result)
+            default: break
+            }
             throw TemplateError(
                 "TypeError", "not all arguments converted during string formatting")
         }
@@ -370,8 +374,10 @@ enum PythonFormat {
             guard open == 0 else {
                 throw TemplateError("ValueError", "expected '}' before end of string")
             }
-            result += try field(
+            let shown = try field(
                 Array(format[(index + 1)..<end]), arguments, &automatic, interpreter, depth)
+            try interpreter.meter.room(result.count + shown.count)
+            result += shown
             index = end + 1
         }
         return result
@@ -433,6 +439,7 @@ enum PythonFormat {
         if spec.contains(UInt8(ascii: "{")) {
             spec = try braces(spec, arguments, interpreter, depth: depth + 1)
         }
+        try interpreter.meter.walk(value)
         switch conversion {
         case 0: break
         case UInt8(ascii: "r"), UInt8(ascii: "a"): value = .text(PythonRepr.repr(value))

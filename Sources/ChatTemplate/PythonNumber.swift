@@ -146,6 +146,8 @@ enum PythonNumber {
             }
             var remainder = x.truncatingRemainder(dividingBy: y)
             if remainder != 0, (remainder < 0) != (y < 0) { remainder += y }
+            // A zero has the divisor's sign.
+            if remainder == 0 { remainder = y < 0 ? -0.0 : 0 }
             return .float(
                 kind == .modulo ? remainder : ((x - remainder) / y).rounded(.toNearestOrEven))
         case .power: return .float(PythonMath.power(x, y))

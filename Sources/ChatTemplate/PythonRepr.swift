@@ -13,7 +13,7 @@ enum PythonRepr {
     private static func repr(_ value: Value, depth: Int) -> String {
         // Values are finite trees made by JSON or literals; deeper ones are cut.
         guard depth < 200 else { return "..." }
-        func list(_ items: [Value]) -> String {
+        func list(_ items: some Collection<Value>) -> String {
             items.map { repr($0, depth: depth + 1) }.joined(separator: ", ")
         }
         switch value {
@@ -43,8 +43,12 @@ enum PythonRepr {
                 text(of: $0.name) + ": " + repr($0.value, depth: depth + 1)
             }
             return "<Namespace {\(members.joined(separator: ", "))}>"
-        case .loop(let loop): return "<LoopContext \(loop.index0 + 1)>"
+        case .loop(let loop):
+            let length = (try? loop.attribute("length"))?.index ?? loop.index0 + 1
+            return "<LoopContext \(loop.index0 + 1)/\(length)>"
         case .generator: return "<generator object>"
+        case .callable(let callable) where callable.typeName == "Macro":
+            return "<Macro \(text(of: Text(callable.name)))>"
         case .callable(let callable): return "<\(callable.typeName) \(callable.name)>"
         }
     }

@@ -8,9 +8,17 @@ import JSONModel
 /// `{% generation %}` in code points, or `{"error": {"type", "message", "line"?, "column"?}}`.
 public struct RenderCommand: Sendable {
     public let template: ConversationTemplate?
+    private let specialTokens: [(name: String, text: String)]
 
-    /// - Parameter template: for lines without a template of their own.
-    public init(template: ConversationTemplate?) { self.template = template }
+    /// - Parameters:
+    ///   - template: for lines without a template of their own.
+    ///   - specialTokens: for lines that name none.
+    public init(
+        template: ConversationTemplate?, specialTokens: [(name: String, text: String)] = []
+    ) {
+        self.template = template
+        self.specialTokens = specialTokens
+    }
 
     /// Members of a line that are no template variables.
     private static let reserved: Set<String> = [
@@ -70,7 +78,7 @@ public struct RenderCommand: Sendable {
             let variables = context.entries.map { (name: Self.name($0.key), value: $0.value) }
             return (try chosen.render(variables: variables, now: now), chosen.marksGeneration)
         }
-        var tokens: [(name: String, value: Value)] = []
+        var tokens = specialTokens.map { (name: $0.name, value: Value.text($0.text)) }
         if case .dictionary(let given) = question[Text("special_tokens")] {
             tokens = given.entries.map { (name: Self.name($0.key), value: $0.value) }
         }

@@ -8,6 +8,9 @@ enum SequenceFilters {
         switch name {
         case "length", "count":
             try noArguments()
+            if case .string(let text) = value {
+                try interpreter.meter.read(bytes: text.bytes.count)
+            }
             guard let length = value.length else {
                 throw TemplateError(
                     "TypeError", "object of type '\(value.typeName)' has no len()")
@@ -15,17 +18,17 @@ enum SequenceFilters {
             return .int(length)
         case "list":
             try noArguments()
-            return .list(try value.iterated())
+            return .list(ValueItems(try interpreter.meter.items(value)))
         case "first":
             try noArguments()
-            return try value.iterated().first
+            return try interpreter.meter.items(value).first
                 ?? .undefined(Undefined("No first item, sequence was empty."))
         case "last":
             try noArguments()
             if case .generator = value {
                 throw TemplateError("TypeError", "'generator' object is not reversible")
             }
-            return try value.iterated().last
+            return try interpreter.meter.items(value).last
                 ?? .undefined(Undefined("No last item, sequence was empty."))
         case "items":
             try noArguments()
@@ -40,7 +43,10 @@ enum SequenceFilters {
             if case .string(let text) = value {
                 return .string(Text(scalars: text.scalars.reversed()))
             }
-            return .generator(Generator(try value.iterated().reversed()))
+            if value.length == nil, value.depth == 0 {
+                throw TemplateError("FilterArgumentError", "argument must be iterable")
+            }
+            return .generator(Generator(try interpreter.meter.items(value).reversed()))
         case "join": return try join(value, arguments, interpreter)
         case "map": return try map(value, arguments, interpreter)
         case "select", "reject", "selectattr", "rejectattr":
@@ -50,9 +56,10 @@ enum SequenceFilters {
             let keys = AttributeKeys(
                 values[2], ignoresCase: !(values[1]?.isTrue ?? false), interpreter)
             return .list(
-                try sorted(try value.iterated(), reverse: values[0]?.isTrue ?? false) {
-                    try keys.key($0)
-                })
+                ValueItems(
+                    try sorted(
+                        try interpreter.meter.items(value), reverse: values[0]?.isTrue ?? false
+                    ) { try keys.key($0) }))
         case "dictsort": return try dictsort(value, arguments)
         case "unique":
             let values = try arguments.bind("do_unique", ["case_sensitive", "attribute"])
@@ -60,7 +67,7 @@ enum SequenceFilters {
                 values[1], ignoresCase: !(values[0]?.isTrue ?? false), interpreter)
             var seen: Set<DictionaryKey> = []
             var result: [Value] = []
-            for item in try value.iterated() {
+            for item in try interpreter.meter.items(value) {
                 let key = try keys.single(item)
                 if seen.insert(try interpreter.hashed(key)).inserted { result.append(item) }
             }
@@ -69,15 +76,15 @@ enum SequenceFilters {
             let values = try arguments.bind("do_\(name)", ["case_sensitive", "attribute"])
             let keys = AttributeKeys(
                 values[1], ignoresCase: !(values[0]?.isTrue ?? false), interpreter)
-            return try extreme(try value.iterated(), isMaximum: name == "max", keys)
+            return try extreme(try interpreter.meter.items(value), isMaximum: name == "max", keys)
         case "sum":
             let values = try arguments.bind("do_sum", ["attribute", "start"])
             let keys = AttributeKeys(values[0], ignoresCase: false, interpreter)
-            return try value.iterated().reduce(values[1] ?? .int(0)) {
+            return try interpreter.meter.items(value).reduce(values[1] ?? .int(0)) {
                 try interpreter.binary(.add, $0, try keys.single($1))
             }
-        case "batch": return try batch(value, arguments)
-        case "slice": return try slice(value, arguments)
+        case "batch": return try batch(value, arguments, interpreter)
+        case "slice": return try slice(value, arguments, interpreter)
         case "groupby": return try groupby(value, arguments, interpreter)
         default: return nil
         }
@@ -90,13 +97,13 @@ enum SequenceFilters {
         let separator = values[0].map(PythonRepr.string) ?? []
         let keys = AttributeKeys(values[1], ignoresCase: false, interpreter)
         var result: [UInt8] = []
-        for (index, item) in try value.iterated().enumerated() {
+        for (index, item) in try interpreter.meter.items(value).enumerated() {
             if index > 0 { result += separator }
             let part = try keys.single(item)
-            result +=
-                interpreter.autoescapes ? HTMLText.escape(part).bytes : PythonRepr.string(part)
+            let shown = try interpreter.outputBytes(part)
+            try interpreter.meter.room(result.count + separator.count + shown.count)
+            result += shown
         }
-        try interpreter.account(result.count)
         return .text(result)
     }
 
@@ -130,7 +137,7 @@ enum SequenceFilters {
                 positional: Array(arguments.positional.dropFirst()), keyword: arguments.keyword)
             transform = { try Filters.apply(filter.string, $0, rest, interpreter) }
         }
-        return .generator(Generator(try value.iterated().map(transform)))
+        return .generator(Generator(try interpreter.meter.items(value).map(transform)))
     }
 
     private static func select(
@@ -153,10 +160,10 @@ enum SequenceFilters {
                     "TemplateRuntimeError", "No test named \(PythonRepr.repr(testName)).")
             }
             let rest = Arguments(positional: Array(positional), keyword: arguments.keyword)
-            test = { try ValueTests.apply(text.string, $0, rest) }
+            test = { try ValueTests.apply(text.string, $0, rest, interpreter) }
         }
         let wanted = name.hasPrefix("select")
-        let items = try value.iterated().filter { item in
+        let items = try interpreter.meter.items(value).filter { item in
             let tested = try keys?.single(item) ?? item
             return try (test?(tested) ?? tested.isTrue) == wanted
         }
@@ -190,11 +197,12 @@ enum SequenceFilters {
         let ignoresCase = !(values[0]?.isTrue ?? false)
         let pairs = dictionary.entries.map { Value.tuple([$0.key, $0.value]) }
         return .list(
-            try sorted(pairs, reverse: values[2]?.isTrue ?? false) { pair in
-                guard case .tuple(let members) = pair else { return pair }
-                let member = by == Array("key".utf8) ? members[0] : members[1]
-                return ignoresCase ? AttributeKeys.lowercased(member) : member
-            })
+            ValueItems(
+                try sorted(pairs, reverse: values[2]?.isTrue ?? false) { pair in
+                    guard case .tuple(let members) = pair else { return pair }
+                    let member = by == Array("key".utf8) ? members[0] : members[1]
+                    return ignoresCase ? AttributeKeys.lowercased(member) : member
+                }))
     }
 
     private static func extreme(
@@ -214,35 +222,41 @@ enum SequenceFilters {
         return best
     }
 
-    private static func batch(_ value: Value, _ arguments: Arguments) throws -> Value {
+    private static func batch(
+        _ value: Value, _ arguments: Arguments, _ interpreter: Interpreter
+    ) throws -> Value {
         let values = try arguments.bind("do_batch", ["linecount", "fill_with"], required: 1)
         guard let count = values[0]?.index, count > 0, count <= 1_000_000 else {
             throw TemplateError("ValueError", "batch: the number of items is not positive")
         }
         var result: [Value] = []
         var row: [Value] = []
-        for item in try value.iterated() {
+        for item in try interpreter.meter.items(value) {
             if row.count == count {
-                result.append(.list(row))
+                result.append(.list(ValueItems(row)))
                 row = []
             }
             row.append(item)
         }
         if !row.isEmpty {
             if let fill = values[1], !Filters.isNone(fill) {
+                try interpreter.account((count - row.count) * 32)
                 row += [Value](repeating: fill, count: count - row.count)
             }
-            result.append(.list(row))
+            result.append(.list(ValueItems(row)))
         }
         return .generator(Generator(result))
     }
 
-    private static func slice(_ value: Value, _ arguments: Arguments) throws -> Value {
+    private static func slice(
+        _ value: Value, _ arguments: Arguments, _ interpreter: Interpreter
+    ) throws -> Value {
         let values = try arguments.bind("do_slice", ["slices", "fill_with"], required: 1)
         guard let slices = values[0]?.index, slices > 0, slices <= 1_000_000 else {
             throw TemplateError("ZeroDivisionError", "slice: the number of slices is not positive")
         }
-        let items = try value.iterated()
+        let items = try interpreter.meter.items(value)
+        try interpreter.account(slices * 64)
         let (size, extra) = items.count.quotientAndRemainder(dividingBy: slices)
         var result: [Value] = []
         var start = 0
@@ -250,7 +264,7 @@ enum SequenceFilters {
             let end = start + size + (slice < extra ? 1 : 0)
             var part = Array(items[start..<end])
             if slice >= extra, let fill = values[1], !Filters.isNone(fill) { part.append(fill) }
-            result.append(.list(part))
+            result.append(.list(ValueItems(part)))
             start = end
         }
         return .generator(Generator(result))
@@ -265,7 +279,9 @@ enum SequenceFilters {
         let keys = AttributeKeys(
             values[0], ignoresCase: ignoresCase, interpreter, fallback: values[1])
         let plain = AttributeKeys(values[0], ignoresCase: false, interpreter, fallback: values[1])
-        let items = try sorted(try value.iterated(), reverse: false) { try keys.single($0) }
+        let items = try sorted(try interpreter.meter.items(value), reverse: false) {
+            try keys.single($0)
+        }
         var groups: [(key: Value, items: [Value])] = []
         for item in items {
             let key = try keys.single(item)
@@ -276,10 +292,11 @@ enum SequenceFilters {
             }
         }
         return .list(
-            try groups.map { group in
-                let grouper = ignoresCase ? try plain.single(group.items[0]) : group.key
-                return .tuple([grouper, .list(group.items)])
-            })
+            ValueItems(
+                try groups.map { group in
+                    let grouper = ignoresCase ? try plain.single(group.items[0]) : group.key
+                    return .tuple([grouper, .list(ValueItems(group.items))])
+                }))
     }
 }
 
@@ -312,14 +329,15 @@ struct AttributeKeys {
 
     func single(_ item: Value) throws -> Value { try follow(paths.first ?? [], item) }
 
-    /// For several comma-separated paths a list of keys, as sorting takes it.
+    /// A list of keys, one for each comma-separated path, as sorting takes it.
     func key(_ item: Value) throws -> Value {
-        paths.count == 1 ? try single(item) : .list(try paths.map { try follow($0, item) })
+        .list(ValueItems(try paths.map { try follow($0, item) }))
     }
 
     private func follow(_ path: [Value], _ item: Value) throws -> Value {
         var value = item
         for part in path {
+            try interpreter.meter.step()
             value = try interpreter.item(value, part)
             if value.isUndefined, let fallback { value = fallback }
         }

@@ -26,7 +26,7 @@ extension TemplateParser {
                 throw fault("Expected an expression, got '\(current.description)'")
             }
         }
-        return Expression(kind: .tuple(parts), offset: offset)
+        return try Expression(kind: .tuple(parts), offset: offset)
     }
 
     private func endsTuple(_ endName: String?) -> Bool {
@@ -46,7 +46,7 @@ extension TemplateParser {
             let test = try or()
             let otherwise = skipName("else") ? try nestedConditional() : nil
             forgiveUnknown(since: count)
-            result = Expression(
+            result = try Expression(
                 kind: .conditional(test: test, then: result, otherwise: otherwise), offset: offset)
         }
         return result
@@ -60,7 +60,7 @@ extension TemplateParser {
         let offset = current.offset
         var left = try and()
         while skipName("or") {
-            left = Expression(kind: .or(left, try and()), offset: offset)
+            left = try Expression(kind: .or(left, try and()), offset: offset)
         }
         return left
     }
@@ -69,7 +69,7 @@ extension TemplateParser {
         let offset = current.offset
         var left = try not()
         while skipName("and") {
-            left = Expression(kind: .and(left, try not()), offset: offset)
+            left = try Expression(kind: .and(left, try not()), offset: offset)
         }
         return left
     }
@@ -78,7 +78,7 @@ extension TemplateParser {
         let offset = current.offset
         if skipName("not") {
             let operand = try nested { parser throws(TemplateError) in try parser.not() }
-            return Expression(kind: .not(operand), offset: offset)
+            return try Expression(kind: .not(operand), offset: offset)
         }
         return try comparison()
     }
@@ -101,7 +101,7 @@ extension TemplateParser {
                 break
             }
         }
-        return parts.isEmpty ? left : Expression(kind: .comparison(left, parts), offset: offset)
+        return parts.isEmpty ? left : try Expression(kind: .comparison(left, parts), offset: offset)
     }
 
     private mutating func sum() throws(TemplateError) -> Expression {
@@ -110,7 +110,7 @@ extension TemplateParser {
         while isSymbol("+") || isSymbol("-") {
             let kind: BinaryOperator = isSymbol("+") ? .add : .subtract
             advance()
-            left = Expression(kind: .binary(kind, left, try concatenation()), offset: offset)
+            left = try Expression(kind: .binary(kind, left, try concatenation()), offset: offset)
         }
         return left
     }
@@ -120,7 +120,7 @@ extension TemplateParser {
         var parts = [try product()]
         while skipSymbol("~") { parts.append(try product()) }
         return parts.count == 1
-            ? parts[0] : Expression(kind: .concatenation(parts), offset: offset)
+            ? parts[0] : try Expression(kind: .concatenation(parts), offset: offset)
     }
 
     private mutating func product() throws(TemplateError) -> Expression {
@@ -130,7 +130,7 @@ extension TemplateParser {
             let kind = BinaryOperator(rawValue: current.string)
         {
             advance()
-            left = Expression(kind: .binary(kind, left, try power()), offset: offset)
+            left = try Expression(kind: .binary(kind, left, try power()), offset: offset)
         }
         return left
     }
@@ -139,7 +139,7 @@ extension TemplateParser {
         let offset = current.offset
         var left = try unary()
         while skipSymbol("**") {
-            left = Expression(kind: .binary(.power, left, try unary()), offset: offset)
+            left = try Expression(kind: .binary(.power, left, try unary()), offset: offset)
         }
         return left
     }
@@ -153,7 +153,7 @@ extension TemplateParser {
             let operand = try nested { parser throws(TemplateError) in
                 try parser.unary(withFilter: false)
             }
-            node = Expression(kind: .unary(kind, operand), offset: offset)
+            node = try Expression(kind: .unary(kind, operand), offset: offset)
         } else {
             node = try primary()
         }
@@ -163,19 +163,19 @@ extension TemplateParser {
 
     private mutating func primary() throws(TemplateError) -> Expression {
         let token = current
-        func make(_ kind: Expression.Kind) -> Expression {
-            Expression(kind: kind, offset: token.offset)
+        func make(_ kind: Expression.Kind) throws(TemplateError) -> Expression {
+            try Expression(kind: kind, offset: token.offset)
         }
         switch token.kind {
         case .name:
             advance()
             switch token.string {
-            case "true", "True": return make(.constant(.bool(true)))
-            case "false", "False": return make(.constant(.bool(false)))
-            case "none", "None": return make(.constant(.none))
+            case "true", "True": return try make(.constant(.bool(true)))
+            case "false", "False": return try make(.constant(.bool(false)))
+            case "none", "None": return try make(.constant(.none))
             case let name:
                 noteUse(name)
-                return make(.name(name))
+                return try make(.name(name))
             }
         case .string:
             var text = token.text
@@ -184,23 +184,23 @@ extension TemplateParser {
                 text += current.text
                 advance()
             }
-            return make(.constant(.string(Text(text))))
+            return try make(.constant(.string(Text(text))))
         case .integer:
             advance()
             guard let value = PythonNumber.integer(ofLiteral: token.string) else {
                 throw fault("the number \(token.string) is too long", at: token.offset)
             }
-            return make(.constant(value))
+            return try make(.constant(value))
         case .float:
             advance()
-            return make(.constant(.float(Double(token.string) ?? .nan)))
+            return try make(.constant(.float(Double(token.string) ?? .nan)))
         case .symbol where token.string == "(":
             advance()
             let inner = try tuple(isParenthesized: true)
             try expectSymbol(")")
             return inner
-        case .symbol where token.string == "[": return make(.list(try listItems()))
-        case .symbol where token.string == "{": return make(.dictionary(try dictionaryItems()))
+        case .symbol where token.string == "[": return try make(.list(try listItems()))
+        case .symbol where token.string == "{": return try make(.dictionary(try dictionaryItems()))
         default:
             throw token.kind == .end
                 ? fault("unexpected end of template")
@@ -242,7 +242,7 @@ extension TemplateParser {
             if isSymbol(".") || isSymbol("[") {
                 node = try subscripted(node)
             } else if isSymbol("(") {
-                node = Expression(
+                node = try Expression(
                     kind: .call(node, try callArguments()), offset: node.offset)
             } else {
                 return node
@@ -260,7 +260,7 @@ extension TemplateParser {
             } else if isName("is") {
                 node = try test(of: node)
             } else if isSymbol("(") {
-                node = Expression(kind: .call(node, try callArguments()), offset: node.offset)
+                node = try Expression(kind: .call(node, try callArguments()), offset: node.offset)
             } else {
                 return node
             }
@@ -273,11 +273,11 @@ extension TemplateParser {
             let token = current
             advance()
             switch token.kind {
-            case .name: return Expression(kind: .attribute(node, token.string), offset: offset)
+            case .name: return try Expression(kind: .attribute(node, token.string), offset: offset)
             case .integer:
                 let index = PythonNumber.integer(ofLiteral: token.string) ?? .int(0)
-                return Expression(
-                    kind: .item(node, Expression(kind: .constant(index), offset: token.offset)),
+                return try Expression(
+                    kind: .item(node, try Expression(kind: .constant(index), offset: token.offset)),
                     offset: offset)
             default: throw fault("expected name or number", at: token.offset)
             }
@@ -292,11 +292,11 @@ extension TemplateParser {
         try expectSymbol("]")
         if let slice {
             guard parts.isEmpty else { throw fault("a slice among several indices", at: offset) }
-            return Expression(kind: .slice(node, slice), offset: offset)
+            return try Expression(kind: .slice(node, slice), offset: offset)
         }
         let argument =
-            parts.count == 1 ? parts[0] : Expression(kind: .tuple(parts), offset: offset)
-        return Expression(kind: .item(node, argument), offset: offset)
+            parts.count == 1 ? parts[0] : try Expression(kind: .tuple(parts), offset: offset)
+        return try Expression(kind: .item(node, argument), offset: offset)
     }
 
     private mutating func sliceOrIndex(
@@ -361,7 +361,7 @@ extension TemplateParser {
             while skipSymbol(".") { name += "." + (try expectName()) }
             let arguments = isSymbol("(") ? try callArguments() : CallArguments()
             if !Filters.names.contains(name) { noteUnknown("filter", name, at: offset) }
-            node = Expression(kind: .filter(node, name, arguments), offset: offset)
+            node = try Expression(kind: .filter(node, name, arguments), offset: offset)
         }
         return node
     }
@@ -380,7 +380,7 @@ extension TemplateParser {
             arguments.positional = [try postfix(try primary())]
         }
         if !ValueTests.names.contains(name) { noteUnknown("test", name, at: offset) }
-        return Expression(
+        return try Expression(
             kind: .test(node, name, arguments, negated: negated), offset: offset)
     }
 

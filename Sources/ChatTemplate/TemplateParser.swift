@@ -8,6 +8,10 @@ struct TemplateParser {
     private var pendingUnknown: [TemplateError] = []
     private var fatalUnknown: TemplateError?
     private var depth = 0
+    /// Loops around the place at hand, within the function that Jinja makes of a macro's or block's body.
+    private var loopDepth = 0
+    /// The first `break` or `continue` outside of a loop: Python refuses it once all else is read.
+    private var strayJump: TemplateError?
     /// What the macro body at hand speaks of.
     private var special: [Set<String>] = []
 
@@ -19,6 +23,7 @@ struct TemplateParser {
         var parser = TemplateParser(tokens: try lexer.tokenize())
         let statements = try parser.statements(until: [])
         if let unknown = parser.fatalUnknown ?? parser.pendingUnknown.first { throw unknown }
+        if let stray = parser.strayJump { throw stray }
         return statements
     }
 
@@ -171,6 +176,13 @@ struct TemplateParser {
         return result
     }
 
+    private mutating func functionBody(until end: String) throws(TemplateError) -> [Statement] {
+        let loops = loopDepth
+        loopDepth = 0
+        defer { loopDepth = loops }
+        return try scopedBody(until: end)
+    }
+
     private mutating func statement() throws(TemplateError) -> [Statement] {
         let token = current
         guard token.kind == .name else { throw fault("tag name expected") }
@@ -190,22 +202,27 @@ struct TemplateParser {
         case "call": return make(try callBlock())
         case "filter":
             let filter = try filters(
-                of: Expression(kind: .blockText, offset: token.offset), startsInline: true)
+                of: try Expression(kind: .blockText, offset: token.offset), startsInline: true)
             return make(.filterBlock(filter, try scopedBody(until: "endfilter")))
         case "with": return make(try with())
         case "block":
             _ = try expectName()
             _ = skipName("scoped")
             _ = skipName("required")
-            let body = try scopedBody(until: "endblock")
+            let body = try functionBody(until: "endblock")
             if current.kind == .name { advance() }
             return make(.block(body))
         case "autoescape":
             let flag = try expression()
             return make(.autoescape(flag, try scopedBody(until: "endautoescape")))
-        case "generation": return make(.generation(try scopedBody(until: "endgeneration")))
-        case "break": return make(.breakLoop)
-        case "continue": return make(.continueLoop)
+        case "generation": return make(.generation(try functionBody(until: "endgeneration")))
+        case "break", "continue":
+            if loopDepth == 0, strayJump == nil {
+                let message =
+                    tag == "break" ? "'break' outside loop" : "'continue' not properly in loop"
+                strayJump = TemplateError("SyntaxError", message, at: token.offset)
+            }
+            return make(tag == "break" ? .breakLoop : .continueLoop)
         case "print":
             var outputs: [Statement] = []
             while current.kind != .blockEnd {
@@ -258,7 +275,9 @@ struct TemplateParser {
         let condition = skipName("if") ? try expression() : nil
         let isRecursive = skipName("recursive")
         let count = unknownCount
+        loopDepth += 1
         let body = try body(until: ["endfor", "else"], passEnd: false)
+        loopDepth -= 1
         var otherwise: [Statement] = []
         if skipName("else") {
             otherwise = try self.body(until: ["endfor"])
@@ -276,7 +295,7 @@ struct TemplateParser {
         if skipSymbol("=") { return .set(target, try tuple()) }
         var filter: Expression?
         if isSymbol("|") {
-            filter = try filters(of: Expression(kind: .blockText, offset: current.offset))
+            filter = try filters(of: try Expression(kind: .blockText, offset: current.offset))
         }
         return .setBlock(target, filter: filter, body: try scopedBody(until: "endset"))
     }
@@ -297,7 +316,7 @@ struct TemplateParser {
     ) throws(TemplateError) -> (MacroSignature, [Statement]) {
         var signature = try signature()
         special.append([])
-        let body = try scopedBody(until: end)
+        let body = try functionBody(until: end)
         let used = special.removeLast()
         signature.usesVarargs = used.contains("varargs")
         signature.usesKwargs = used.contains("kwargs")
@@ -326,7 +345,7 @@ struct TemplateParser {
         let call = try expression()
         guard case .call = call.kind else { throw fault("expected call", at: call.offset) }
         special.append([])
-        let body = try scopedBody(until: "endcall")
+        let body = try functionBody(until: "endcall")
         let used = special.removeLast()
         signature.usesVarargs = used.contains("varargs")
         signature.usesKwargs = used.contains("kwargs")
@@ -362,7 +381,9 @@ struct TemplateParser {
     ) throws(TemplateError) -> AssignmentTarget {
         let token = current
         if skipSymbol("(") {
-            let inner = try assignmentTarget(withNamespace: withNamespace)
+            let inner = try nested { parser throws(TemplateError) in
+                try parser.assignmentTarget(withNamespace: withNamespace)
+            }
             try expectSymbol(")")
             return inner
         }

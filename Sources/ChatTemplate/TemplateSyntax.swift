@@ -2,6 +2,24 @@
 struct Expression {
     let kind: Kind
     let offset: Int
+    /// How deep expressions nest in it, from 1; chains such as `a + b + c` nest too.
+    let depth: Int
+
+    /// The deepest that an expression may nest: it is walked, and released, by recursion.
+    static let maximumDepth = 400
+
+    /// - Throws: `LimitError` at the offset if it nests too deep.
+    init(kind: Kind, offset: Int) throws(TemplateError) {
+        self.kind = kind
+        self.offset = offset
+        depth = 1 + kind.deepestPart
+        guard depth <= Self.maximumDepth else {
+            throw TemplateError(
+                "LimitError",
+                "an expression of more than \(Self.maximumDepth) operators within each other",
+                at: offset)
+        }
+    }
 
     indirect enum Kind {
         case constant(Value)
@@ -28,6 +46,29 @@ struct Expression {
     }
 }
 
+extension Expression.Kind {
+    fileprivate var deepestPart: Int {
+        func deepest(_ parts: [Expression]) -> Int { parts.lazy.map(\.depth).max() ?? 0 }
+        return switch self {
+        case .constant, .name, .blockText: 0
+        case .concatenation(let parts), .list(let parts), .tuple(let parts): deepest(parts)
+        case .unary(_, let operand), .not(let operand), .attribute(let operand, _): operand.depth
+        case .binary(_, let left, let right), .and(let left, let right), .or(let left, let right),
+            .item(let left, let right):
+            max(left.depth, right.depth)
+        case .comparison(let first, let rest): max(first.depth, deepest(rest.map(\.1)))
+        case .conditional(let test, let then, let otherwise):
+            max(test.depth, then.depth, otherwise?.depth ?? 0)
+        case .dictionary(let items): max(deepest(items.map(\.key)), deepest(items.map(\.value)))
+        case .slice(let object, let bounds):
+            max(object.depth, deepest([bounds.start, bounds.stop, bounds.step].compactMap { $0 }))
+        case .call(let function, let arguments): max(function.depth, arguments.depth)
+        case .filter(let operand, _, let arguments), .test(let operand, _, let arguments, _):
+            max(operand.depth, arguments.depth)
+        }
+    }
+}
+
 struct SliceBounds {
     var start: Expression?
     var stop: Expression?
@@ -39,6 +80,11 @@ struct CallArguments {
     var keyword: [(name: String, value: Expression)] = []
     var spread: Expression?
     var keywordSpread: Expression?
+
+    fileprivate var depth: Int {
+        let all = positional + keyword.map(\.value) + [spread, keywordSpread].compactMap { $0 }
+        return all.lazy.map(\.depth).max() ?? 0
+    }
 }
 
 enum UnaryOperator { case minus, plus }

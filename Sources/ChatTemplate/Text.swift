@@ -121,23 +121,35 @@ enum PythonText {
 
     // MARK: Searching
 
+    /// How long a beginning of the needle each of its beginnings ends with (Knuth, Morris and Pratt 1977):
+    /// no text takes longer to search than it is long.
+    private static func borders(of needle: some RandomAccessCollection<UInt8>) -> [Int] {
+        let needle = Array(needle)
+        var borders = [Int](repeating: 0, count: needle.count)
+        var length = 0
+        for index in needle.indices.dropFirst() {
+            while length > 0, needle[index] != needle[length] { length = borders[length - 1] }
+            if needle[index] == needle[length] { length += 1 }
+            borders[index] = length
+        }
+        return borders
+    }
+
     /// Byte offsets of occurrences that do not overlap.
     static func occurrences(
         of needle: [UInt8], in text: ArraySlice<UInt8>, limit: Int = .max
     ) -> [Int] {
-        guard let first = needle.first, text.count >= needle.count, limit > 0 else { return [] }
+        guard !needle.isEmpty, text.count >= needle.count, limit > 0 else { return [] }
+        let borders = borders(of: needle)
         var result: [Int] = []
-        var position = text.startIndex
-        let last = text.endIndex - needle.count
-        while position <= last {
-            if text[position] == first,
-                text[position..<(position + needle.count)].elementsEqual(needle)
-            {
-                result.append(position)
+        var length = 0
+        for position in text.indices {
+            while length > 0, text[position] != needle[length] { length = borders[length - 1] }
+            if text[position] == needle[length] { length += 1 }
+            if length == needle.count {
+                result.append(position + 1 - length)
                 if result.count == limit { break }
-                position += needle.count
-            } else {
-                position += 1
+                length = 0
             }
         }
         return result
@@ -145,10 +157,15 @@ enum PythonText {
 
     static func lastOccurrence(of needle: [UInt8], in text: ArraySlice<UInt8>) -> Int? {
         guard text.count >= needle.count else { return nil }
-        var position = text.endIndex - needle.count
-        while position >= text.startIndex {
-            if text[position..<(position + needle.count)].elementsEqual(needle) { return position }
-            position -= 1
+        if needle.isEmpty { return text.endIndex }
+        // The same from right to left.
+        let backwards = Array(needle.reversed())
+        let borders = borders(of: backwards)
+        var length = 0
+        for position in text.indices.reversed() {
+            while length > 0, text[position] != backwards[length] { length = borders[length - 1] }
+            if text[position] == backwards[length] { length += 1 }
+            if length == needle.count { return position }
         }
         return nil
     }

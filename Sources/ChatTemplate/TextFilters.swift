@@ -7,27 +7,26 @@ enum TextFilters {
         let isSafe: Bool
         if case .string(let text) = value { isSafe = text.isSafe } else { isSafe = false }
         var bytes: [UInt8] { PythonRepr.string(value) }
-        func result(_ bytes: [UInt8]) throws -> Value {
-            try interpreter.account(bytes.count)
-            return .string(Text(bytes, isSafe: isSafe))
+        func result(_ bytes: [UInt8]) -> Value {
+            .string(Text(bytes, isSafe: isSafe))
         }
         func noArguments() throws { _ = try arguments.bind("do_\(name)", []) }
         switch name {
         case "upper":
             try noArguments()
-            return try result(PythonText.uppercased(bytes))
+            return result(PythonText.uppercased(bytes))
         case "lower":
             try noArguments()
-            return try result(PythonText.lowercased(bytes))
+            return result(PythonText.lowercased(bytes))
         case "capitalize":
             try noArguments()
-            return try result(PythonText.capitalized(bytes))
+            return result(PythonText.capitalized(bytes))
         case "title":
             try noArguments()
-            return try result(title(bytes))
+            return result(title(bytes))
         case "trim":
             let chars = try arguments.bind("do_trim", ["chars"])[0]
-            return try result(Array(try Methods.stripped(bytes, chars, left: true, right: true)))
+            return result(Array(try Methods.stripped(bytes, chars, left: true, right: true)))
         case "string":
             try noArguments()
             return isSafe ? value : .text(bytes)
@@ -35,15 +34,20 @@ enum TextFilters {
             let values = try arguments.bind("do_replace", ["old", "new", "count"], required: 2)
             let limit = values[2]?.index ?? -1
             return .text(
-                PythonText.replacing(
+                try interpreter.replacing(
                     bytes, PythonRepr.string(values[0] ?? .none),
                     by: PythonRepr.string(values[1] ?? .none), limit: limit < 0 ? .max : limit))
         case "center":
             let width = try arguments.bind("do_center", ["width"])[0]?.index ?? 80
-            return try result(try Methods.centered(bytes, width, [0x20], interpreter))
+            return result(try Methods.centered(bytes, width, [0x20], interpreter))
         case "indent": return try indent(value, arguments, interpreter)
-        case "truncate": return try truncate(bytes, arguments)
-        case "wordwrap": return try wordwrap(bytes, arguments)
+        case "truncate": return try truncate(value, arguments)
+        case "wordwrap":
+            guard case .string = try value.defined() else {
+                throw TemplateError(
+                    "AttributeError", "'\(value.typeName)' object has no attribute 'splitlines'")
+            }
+            return try wordwrap(bytes, arguments, interpreter)
         case "wordcount":
             try noArguments()
             return .int(wordCount(bytes))
@@ -55,10 +59,10 @@ enum TextFilters {
             }
             let given: Value =
                 arguments.keyword.isEmpty
-                ? .tuple(arguments.positional)
+                ? .tuple(ValueItems(arguments.positional))
                 : .dictionary(
                     PythonDict(arguments.keyword.map { (key: Text($0.name), value: $0.value) }))
-            return .string(try PythonFormat.percent(Text(bytes), given))
+            return .string(try interpreter.percent(Text(bytes), given))
         case "e", "escape":
             try noArguments()
             return .string(HTMLText.escape(value))
@@ -108,6 +112,11 @@ enum TextFilters {
     ) throws -> Value {
         let values = try arguments.bind("do_indent", ["width", "first", "blank"])
         guard case .string(let text) = try value.defined() else {
+            // Python's `list += str` goes well.
+            if case .list = value {
+                throw TemplateError(
+                    "AttributeError", "'list' object has no attribute 'splitlines'")
+            }
             throw TemplateError(
                 "TypeError",
                 "unsupported operand type(s) for +=: '\(value.typeName)' and 'str'")
@@ -123,7 +132,7 @@ enum TextFilters {
             indention = [UInt8](repeating: 0x20, count: max(width, 0))
         }
         let lines = PythonText.lines(text.bytes + [0x0A])
-        try interpreter.account(lines.count * indention.count + text.bytes.count)
+        try interpreter.meter.room(lines.count, times: indention.count)
         var result: [UInt8] = values[1]?.isTrue ?? false ? indention : []
         for (index, line) in lines.enumerated() {
             if index > 0 {
@@ -136,7 +145,7 @@ enum TextFilters {
         return .string(Text(result, isSafe: text.isSafe))
     }
 
-    private static func truncate(_ bytes: [UInt8], _ arguments: Arguments) throws -> Value {
+    private static func truncate(_ value: Value, _ arguments: Arguments) throws -> Value {
         let values = try arguments.bind("do_truncate", ["length", "killwords", "end", "leeway"])
         let length = values[0]?.index ?? 255
         let end = values[2].map(PythonRepr.string) ?? Array("...".utf8)
@@ -146,8 +155,15 @@ enum TextFilters {
             throw TemplateError(
                 "AssertionError", "expected length >= \(endCount), got \(length)")
         }
-        let scalars = Text(bytes).scalars
-        if scalars.count <= length + leeway { return .text(bytes) }
+        guard let count = value.length else {
+            throw TemplateError("TypeError", "object of type '\(value.typeName)' has no len()")
+        }
+        if count <= length + leeway { return value }
+        guard case .string(let text) = value else {
+            throw TemplateError(
+                "AttributeError", "'\(value.typeName)' object has no attribute 'rsplit'")
+        }
+        let scalars = text.scalars
         let cut = Text(scalars: scalars.prefix(length - endCount)).bytes
         if values[1]?.isTrue ?? false { return .text(cut + end) }
         let head = PythonText.splitFromEnd(cut, by: [0x20], limit: 1)[0]
@@ -155,7 +171,9 @@ enum TextFilters {
     }
 
     /// Greedy lines of whole words; longer words are broken.
-    private static func wordwrap(_ bytes: [UInt8], _ arguments: Arguments) throws -> Value {
+    private static func wordwrap(
+        _ bytes: [UInt8], _ arguments: Arguments, _ interpreter: Interpreter
+    ) throws -> Value {
         let values = try arguments.bind(
             "do_wordwrap", ["width", "break_long_words", "wrapstring", "break_on_hyphens"])
         let width = values[0]?.index ?? 79
@@ -168,7 +186,7 @@ enum TextFilters {
         for paragraph in PythonText.lines(bytes) {
             var line: [UInt32] = []
             for word in PythonText.splitAtSpace(Array(paragraph)) {
-                var rest = Text(Array(word)).scalars
+                var rest = Text(Array(word)).scalars[...]
                 if !line.isEmpty, line.count + 1 + rest.count <= width {
                     line += [0x20] + rest
                     continue
@@ -176,12 +194,13 @@ enum TextFilters {
                 if !line.isEmpty { lines.append(Text(scalars: line).bytes) }
                 while breaks, rest.count > width {
                     lines.append(Text(scalars: rest.prefix(width)).bytes)
-                    rest.removeFirst(width)
+                    rest = rest.dropFirst(width)
                 }
-                line = rest
+                line = Array(rest)
             }
             lines.append(Text(scalars: line).bytes)
         }
+        try interpreter.meter.room(lines.count, times: wrap.count)
         return .text(Array(lines.joined(separator: wrap)))
     }
 
@@ -217,7 +236,7 @@ enum TextFilters {
         switch value {
         case .dictionary(let dictionary):
             pairs = dictionary.entries.map { .tuple([$0.key, $0.value]) }
-        case .list(let items), .tuple(let items): pairs = items
+        case .list(let items), .tuple(let items): pairs = items.array
         default: return quote(PythonRepr.string(value), forQuery: false)
         }
         var parts: [[UInt8]] = []
@@ -237,7 +256,7 @@ enum TextFilters {
         let autospace = try arguments.bind("do_xmlattr", ["autospace"])[0]?.isTrue ?? true
         guard case .dictionary(let dictionary) = try value.defined() else {
             throw TemplateError(
-                "TypeError", "'\(value.typeName)' object has no attribute 'items'")
+                "AttributeError", "'\(value.typeName)' object has no attribute 'items'")
         }
         var result: [UInt8] = []
         for (key, value) in dictionary.entries {

@@ -36,12 +36,11 @@ enum TextMethods {
             let limit = values[2]?.index ?? -1
             let new = try string(values[1], "argument 2")
             let old = try string(values[0], "argument 1")
-            if new.count > old.count { try interpreter.account((bytes.count + 1) * new.count) }
             return .text(
-                PythonText.replacing(bytes, old, by: new, limit: limit < 0 ? .max : limit))
+                try interpreter.replacing(bytes, old, by: new, limit: limit < 0 ? .max : limit))
         case "join":
-            let items = try (try arguments.bind(name, ["iterable"], required: 1)[0] ?? .none)
-                .iterated()
+            let items = try interpreter.meter.items(
+                try arguments.bind(name, ["iterable"], required: 1)[0] ?? .none)
             var result: [UInt8] = []
             for (index, item) in items.enumerated() {
                 guard case .string(let part) = item else {
@@ -49,10 +48,10 @@ enum TextMethods {
                         "TypeError",
                         "sequence item \(index): expected str instance, \(item.typeName) found")
                 }
+                try interpreter.meter.room(result.count + bytes.count + part.bytes.count)
                 if index > 0 { result += bytes }
                 result += part.bytes
             }
-            try interpreter.account(result.count)
             return .text(result)
         case "removeprefix", "removesuffix":
             let part = try string(try arguments.bind(name, ["affix"], required: 1)[0], "argument")
@@ -200,7 +199,7 @@ enum TextMethods {
             ).bytes
         if name == "startswith" || name == "endswith" {
             var candidates: [Value] = [values[0] ?? .none]
-            if case .tuple(let items) = candidates[0] { candidates = items }
+            if case .tuple(let items) = candidates[0] { candidates = items.array }
             for candidate in candidates {
                 guard case .string(let affix) = try candidate.defined() else {
                     throw TemplateError(
@@ -296,6 +295,6 @@ enum TextMethods {
         default: return nil
         }
         try interpreter.account(bytes.count + parts.count * 32)
-        return .list(parts.map { .text($0) })
+        return .list(ValueItems(parts.map { .text($0) }))
     }
 }

@@ -8,8 +8,8 @@ enum Value {
     case float(Double)
     case string(Text)
     case bytes([UInt8])
-    case list([Value])
-    case tuple([Value])
+    case list(ValueItems)
+    case tuple(ValueItems)
     case dictionary(PythonDict)
     case view(DictionaryView, PythonDict)
     case range(start: Int, stop: Int, step: Int)
@@ -46,12 +46,15 @@ final class Undefined {
 
 /// What a generator will give; like Python's it can be run through once.
 final class Generator {
-    private var items: [Value]
-    init(_ items: [Value]) { self.items = items }
+    private var items: ValueItems
+    init(_ items: [Value]) { self.items = ValueItems(items) }
+
+    var depth: Int { items.depth }
+    var waiting: [Value] { items.array }
 
     func take() -> [Value] {
         defer { items = [] }
-        return items
+        return items.array
     }
 }
 
@@ -76,6 +79,8 @@ final class Namespace {
 final class PythonDict {
     private(set) var entries: [(key: Value, value: Value)] = []
     private var index: [DictionaryKey: Int] = [:]
+    /// How deep values nest in it, 1 if they hold none.
+    private(set) var depth = 1
 
     init() {}
 
@@ -87,6 +92,7 @@ final class PythonDict {
     init(_ other: PythonDict) {
         entries = other.entries
         index = other.index
+        depth = other.depth
     }
 
     var count: Int { entries.count }
@@ -95,6 +101,7 @@ final class PythonDict {
 
     /// Of equal keys (1, 1.0 and True are) the first one stays, with the last value.
     func set(_ hashed: DictionaryKey, _ key: Value, _ value: Value) {
+        depth = max(depth, 1 + max(key.depth, value.depth))
         if let found = index[hashed] {
             entries[found].value = value
         } else {
@@ -144,17 +151,23 @@ final class Callable {
     let typeName: String
     /// Attributes that a template may read (`macro.name`).
     let attributes: [String: Value]
+    /// How deep values nest in what it holds.
+    let depth: Int
     let body: (Interpreter, Arguments) throws -> Value
 
     init(
         _ name: String, typeName: String = "function", attributes: [String: Value] = [:],
-        _ body: @escaping (Interpreter, Arguments) throws -> Value
+        depth: Int = 0, _ body: @escaping (Interpreter, Arguments) throws -> Value
     ) {
         self.name = name
         self.typeName = typeName
         self.attributes = attributes
+        self.depth = depth
         self.body = body
     }
+
+    /// Whether it prints, compares or hashes what it is given, right away.
+    var looksIntoArguments: Bool { !["Macro", "type", "TemplateDict"].contains(typeName) }
 }
 
 /// What a call is given.
@@ -228,6 +241,7 @@ extension Value {
         }
     }
 
+    var isNamespace: Bool { if case .namespace = self { true } else { false } }
     var isUndefined: Bool { if case .undefined = self { true } else { false } }
 
     /// Python's truth.
@@ -267,7 +281,7 @@ extension Value {
     func iterated() throws -> [Value] {
         switch self {
         case .undefined: return []
-        case .list(let items), .tuple(let items): return items
+        case .list(let items), .tuple(let items): return items.array
         case .string(let text):
             return text.scalars.map { .string(Text(scalars: [$0])) }
         case .bytes(let bytes): return bytes.map { .int(Int($0)) }

@@ -71,7 +71,7 @@ struct ValueReader {
             skipSpace()
         }
         position += 1
-        return .list(items)
+        return .list(ValueItems(items))
     }
 
     private mutating func string() -> Text {

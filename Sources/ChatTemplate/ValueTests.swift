@@ -14,9 +14,13 @@ enum ValueTests {
         "le": .lessOrEqual, "in": .in,
     ]
 
-    static func apply(_ name: String, _ value: Value, _ arguments: Arguments) throws -> Bool {
+    static func apply(
+        _ name: String, _ value: Value, _ arguments: Arguments, _ interpreter: Interpreter
+    ) throws -> Bool {
+        try interpreter.meter.step()
         if let comparison = comparisons[name] {
             let other = try arguments.bind(name, ["other"], required: 1)[0] ?? .none
+            try interpreter.countComparison(comparison, value, other)
             return try PythonCompare.apply(comparison, value, other)
         }
         switch name {
@@ -45,8 +49,9 @@ enum ValueTests {
             default: break
             }
         case "float": if case .float = value { return true }
-        case "lower": return isAll(value, lower: true)
-        case "upper": return isAll(value, lower: false)
+        case "lower", "upper":
+            try interpreter.meter.walk(value)
+            return isAll(value, lower: name == "lower")
         case "string": if case .string = value { return true }
         case "mapping": if case .dictionary = value { return true }
         case "number": return PythonNumber.isNumber(value)

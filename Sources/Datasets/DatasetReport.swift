@@ -8,11 +8,25 @@ public struct DatasetReport: Sendable, Equatable {
         public var median: Int
         public var percentile95: Int
         public var maximum: Int
+        /// Rows by length: those above the bin before and up to `upTo` tokens, powers of two from 8 on.
+        public var histogram: [Bin]
+    }
+
+    /// One bar of a histogram.
+    public struct Bin: Sendable, Equatable {
+        public var upTo: Int
+        public var rows: Int
     }
 
     /// Rows read; `usableRows + refused.count`.
     public var rows: Int
     public var usableRows: Int
+    /// Usable rows by form: `messages`, `prompt`, `text`, `instruction`, `conversations`.
+    public var forms: [String: Int]
+    /// Messages of the usable rows.
+    public var turns: Int
+    /// Assistant messages among them that are trained; the others are `untrainedAnswers`.
+    public var trainedAnswers: Int
     /// Tokens of the usable rows.
     public var tokens: Int
     /// Labels that the loss counts.
@@ -35,6 +49,7 @@ extension DatasetReport {
         var labels = 0
         var lengths: [Int] = []
         var duplicates = 0
+        var forms: [String: Int] = [:]
         var joinedBoundaries = 0
         var refused: [RefusedRow] = []
         var remarks = ExampleBuilder.Remarks()
@@ -57,14 +72,30 @@ extension DatasetReport {
                 sorted[min(sorted.count - 1, Int(share * Double(sorted.count)))]
             }
             return DatasetReport(
-                rows: rows, usableRows: lengths.count, tokens: tokens, labels: labels,
+                rows: rows, usableRows: lengths.count, forms: forms, turns: remarks.turns,
+                trainedAnswers: remarks.trainedAnswers, tokens: tokens, labels: labels,
                 refused: refused, duplicates: duplicates,
                 lengths: sorted.isEmpty
                     ? nil
                     : Lengths(
                         minimum: sorted[0], median: at(0.5), percentile95: at(0.95),
-                        maximum: sorted[sorted.count - 1]),
+                        maximum: sorted[sorted.count - 1], histogram: Self.histogram(sorted)),
                 untrainedAnswers: remarks.untrainedAnswers, warnings: warnings(options))
+        }
+
+        private static func histogram(_ sorted: [Int]) -> [Bin] {
+            var bins: [Bin] = []
+            var upTo = 8
+            var index = 0
+            while index < sorted.count {
+                let start = index
+                while index < sorted.count, sorted[index] <= upTo { index += 1 }
+                if index > start || !bins.isEmpty {
+                    bins.append(Bin(upTo: upTo, rows: index - start))
+                }
+                upTo *= 2
+            }
+            return bins
         }
 
         private func warnings(_ options: ExampleOptions) -> [String] {
@@ -91,7 +122,8 @@ extension DatasetReport {
             if joinedBoundaries > 0 {
                 result.append(
                     "in \(joinedBoundaries) rows a token joins the end of the prompt with the beginning "
-                        + "of the completion; end prompts with a space or line break")
+                        + "of the completion, so that it is trained as a whole; where a space stands between "
+                        + "them, begin the completion with it and end the prompt before it")
             }
             if remarks.lacksEndOfText {
                 result.append(

@@ -28,6 +28,9 @@ public struct ExampleBuilder: Sendable {
         var answersWithoutEnd = 0
         /// Tokens that end answers but are not among the model's end tokens.
         var unknownEnds: Set<Int32> = []
+        /// Messages, and assistant messages among them that are trained.
+        var turns = 0
+        var trainedAnswers = 0
         /// Answers left untrained by `weight` 0 or `train_on`.
         var untrainedAnswers = 0
         /// A token joins the end of a prompt with the beginning of its completion.
@@ -69,8 +72,10 @@ public struct ExampleBuilder: Sendable {
         return example
     }
 
-    private func tokens(_ text: String, addSpecialTokens: Bool) throws(RefusedRow) -> TokenSpans {
-        do { return try tokenizer.tokenSpans(text, addSpecialTokens: addSpecialTokens) } catch {
+    private func tokens(
+        _ body: (any TrainingTokenizer) throws -> TokenSpans
+    ) throws(RefusedRow) -> TokenSpans {
+        do { return try body(tokenizer) } catch {
             throw RefusedRow(.badLine, "cannot be tokenized: \(error)")
         }
     }
@@ -80,14 +85,7 @@ public struct ExampleBuilder: Sendable {
     private func plain(
         _ text: String, labelsFrom start: Int, line: Int, remarks: inout Remarks
     ) throws(RefusedRow) -> TrainingExample {
-        var spans = try tokens(text, addSpecialTokens: true)
-        // Exactly one beginning, also where the text brings its own.
-        if let begin = options.beginningOfText, spans.ids.count > 1, spans.ids[0] == begin,
-            spans.ids[1] == begin, spans.ranges[0].isEmpty
-        {
-            spans.ids.removeFirst()
-            spans.ranges.removeFirst()
-        }
+        var spans = try tokens { try $0.plainSpans(text) }
         var first = spans.ids.count
         for (index, range) in spans.ranges.enumerated()
         where range.upperBound > start && !range.isEmpty {
@@ -127,6 +125,8 @@ public struct ExampleBuilder: Sendable {
                 messages[$0].isTrained && $0 >= firstTrained
             }
         }
+        remarks.turns += messages.count
+        remarks.trainedAnswers += trained.count
         remarks.untrainedAnswers += assistants.count - trained.count
         guard !trained.isEmpty || options.trainedPart == .all else {
             throw RefusedRow(
@@ -141,8 +141,8 @@ public struct ExampleBuilder: Sendable {
             options.trainedPart == .all
             ? assistants.filter { !messages[$0].isTrained } : trained
         let located = try locator.locate(messages, answers: wanted)
-        let spans = try tokens(
-            String(decoding: located.text, as: UTF8.self), addSpecialTokens: false)
+        let text = String(decoding: located.text, as: UTF8.self)
+        let spans = try tokens { try $0.tokenSpans(text, addSpecialTokens: false) }
         var ranges: [Range<Int>] = []
         for index in wanted {
             guard let answer = located.answers[index] else { continue }

@@ -7,13 +7,17 @@ import Tokenization
 public struct TemplateRenderer: ConversationRenderer {
     private let template: ConversationTemplate
     private let specialTokens: [(name: String, text: String)]
+    private let now: LocalTime
 
     /// - Parameter specialTokens: What `bos_token`, `eos_token` … are in the template.
+    /// - Parameter now: What `strftime_now` shows.
     public init(
-        template: ConversationTemplate, specialTokens: [(name: String, text: String)] = []
+        template: ConversationTemplate, specialTokens: [(name: String, text: String)] = [],
+        now: LocalTime
     ) {
         self.template = template
         self.specialTokens = specialTokens
+        self.now = now
     }
 
     public func renderConversation(
@@ -21,7 +25,7 @@ public struct TemplateRenderer: ConversationRenderer {
     ) throws -> RenderedConversation {
         let rendered = try template.render(
             messages: messages, tools: tools, addGenerationPrompt: addGenerationPrompt,
-            variables: variables, specialTokens: specialTokens, now: .now())
+            variables: variables, specialTokens: specialTokens, now: now)
         return RenderedConversation(
             text: rendered.text, generationSpans: rendered.generationSpans)
     }

@@ -19,6 +19,22 @@ public protocol TrainingTokenizer: Sendable {
     func isSpecialToken(_ id: Int32) -> Bool
 }
 
+extension TrainingTokenizer {
+    /// A plain text's tokens with the tokenizer's own special tokens around it, for training and inference alike.
+    ///
+    /// Exactly one beginning: where the text brings its own, none is put before it.
+    public func plainSpans(_ text: String) throws -> TokenSpans {
+        var spans = try tokenSpans(text, addSpecialTokens: true)
+        if spans.ids.count > 1, spans.ids[0] == spans.ids[1], spans.ranges[0].isEmpty,
+            isSpecialToken(spans.ids[0])
+        {
+            spans.ids.removeFirst()
+            spans.ranges.removeFirst()
+        }
+        return spans
+    }
+}
+
 /// What a template made of a conversation.
 public struct RenderedConversation: Sendable, Equatable {
     public var text: String

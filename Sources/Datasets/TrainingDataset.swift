@@ -68,7 +68,11 @@ public struct TrainingDataset: Sendable {
         }
         var unknown: [String] = []
         let row = try TrainingRowReader.read(value) { unknown.append($0) }
-        let example = try builder.example(row, line: line, remarks: &account.remarks)
+        // What is told of a row counts only once it is trained.
+        var remarks = account.remarks
+        let example = try builder.example(row, line: line, remarks: &remarks)
+        account.remarks = remarks
+        account.forms[TrainingRowReader.form(of: value) ?? "", default: 0] += 1
         for key in unknown { account.unknownKeys[key, default: (0, line)].count += 1 }
         if account.remarks.joinedBoundary {
             account.joinedBoundaries += 1

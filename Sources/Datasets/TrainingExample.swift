@@ -63,21 +63,18 @@ public struct ExampleOptions: Sendable, Equatable {
     public var endTokens: Set<Int32>
     /// Put after `text` and `completion`.
     public var endOfText: Int32?
-    /// The token that begins a text, where the model has one.
-    public var beginningOfText: Int32?
     /// Rows of the embedding matrix; no id may reach it.
     public var vocabularySize: Int
 
     public init(
         trainedPart: TrainedPart = .assistant, completionOnly: Bool = true, maximumLength: Int,
-        endTokens: Set<Int32>, endOfText: Int32?, beginningOfText: Int32? = nil, vocabularySize: Int
+        endTokens: Set<Int32>, endOfText: Int32?, vocabularySize: Int
     ) {
         self.trainedPart = trainedPart
         self.completionOnly = completionOnly
         self.maximumLength = maximumLength
         self.endTokens = endTokens
         self.endOfText = endOfText
-        self.beginningOfText = beginningOfText
         self.vocabularySize = vocabularySize
     }
 }

@@ -1,3 +1,4 @@
+import ChatTemplate
 import JSONModel
 
 /// A message of a conversation, as the template gets it.
@@ -20,7 +21,7 @@ public enum TrainingRow: Sendable, Equatable {
 
 /// Reads rows: chat `messages`, `prompt`/`completion`, `text`, Alpaca, ShareGPT.
 enum TrainingRowReader {
-    static let forms =
+    static let knownForms =
         "messages; prompt and completion; text; instruction and output (Alpaca); "
         + "conversations (ShareGPT)"
 
@@ -31,13 +32,12 @@ enum TrainingRowReader {
         guard let row = value.object else {
             throw RefusedRow(.badLine, "is \(value.kindName), not an object")
         }
-        let found = ["messages", "completion", "text", "instruction", "conversations"]
-            .filter { row[$0].map { !$0.isNull } ?? false }
+        let found = forms(in: row)
         guard found.count == 1, let form = found.first else {
             throw RefusedRow(
                 .badLine,
                 found.isEmpty
-                    ? "has none of the known forms (\(forms)); its keys are "
+                    ? "has none of the known forms (\(knownForms)); its keys are "
                         + row.keys.prefix(8).joined(separator: ", ")
                     : "has \(found.joined(separator: " and ")) at once; one form must be left")
         }
@@ -62,6 +62,16 @@ enum TrainingRowReader {
         }
         for key in row.keys where !known.contains(key) { unknownKey(key) }
         return result
+    }
+
+    /// The keys of a row that name its form; exactly one in a good row.
+    private static func forms(in row: JSONObject) -> [String] {
+        ["messages", "completion", "text", "instruction", "conversations"]
+            .filter { row[$0].map { !$0.isNull } ?? false }
+    }
+
+    static func form(of value: JSONValue) -> String? {
+        value.object.flatMap { forms(in: $0).first }
     }
 
     static func text(_ row: JSONObject, _ key: String) throws(RefusedRow) -> String {
@@ -104,52 +114,37 @@ enum TrainingRowReader {
         }
         var tools = row["tools"]
         if tools?.isNull == true { tools = .none }
-        if let tools, tools.array == nil {
-            throw RefusedRow(.badLine, "tools is \(tools.kindName), not a list")
-        }
-        var variables = JSONObject()
-        if let value = row["chat_template_kwargs"], !value.isNull {
-            guard let object = value.object else {
-                throw RefusedRow(
-                    .badLine, "chat_template_kwargs is \(value.kindName), not an object")
-            }
-            variables = object
+        var variables = row["chat_template_kwargs"]
+        if variables?.isNull == true { variables = .none }
+        do throws(ConversationRules.Fault) {
+            if let tools { try ConversationRules.check(tools: tools) }
+            if let variables { try ConversationRules.check(variables: variables) }
+        } catch {
+            throw RefusedRow(.badLine, "\(error.member) \(error.message)")
         }
         return .conversation(
-            result, tools: tools, variables: variables, firstTrained: firstTrained)
+            result, tools: tools, variables: variables?.object ?? JSONObject(),
+            firstTrained: firstTrained)
     }
 }
 
 /// Reads one message of a conversation.
 enum MessageReader {
-    static let roles = ["system", "developer", "user", "assistant", "tool"]
-    /// Members that templates know. Another one is more likely a typing error than meant for the template.
-    static let keys: Set<String> = [
-        "role", "content", "weight", "name", "tool_calls", "tool_call_id", "reasoning_content",
-        "thinking", "reasoning",
-    ]
-
     static func read(_ value: JSONValue, at place: String) throws(RefusedRow) -> ConversationMessage
     {
-        guard var fields = value.object else {
-            throw RefusedRow(.badLine, "\(place) is \(value.kindName), not an object")
-        }
-        guard let role = fields["role"]?.string else {
-            throw RefusedRow(.badLine, "\(place).role is missing or no string")
-        }
-        guard roles.contains(role) else {
-            throw RefusedRow(
-                .badLine,
-                "\(place).role is \"\(role.prefix(40))\"; there are \(roles.joined(separator: ", "))"
-            )
-        }
-        if let unknown = fields.keys.first(where: { !keys.contains($0) }) {
-            throw RefusedRow(.badLine, "\(place).\(unknown.prefix(40)) is not a known member")
-        }
-        let weight = try weight(fields["weight"], role: role, at: place)
+        var fields = value.object ?? JSONObject()
+        let weight = fields["weight"]
         fields["weight"] = .none
-        try checkContent(fields, role: role, at: place)
-        return ConversationMessage(role: role, fields: fields, isTrained: weight)
+        do throws(ConversationRules.Fault) {
+            try ConversationRules.check(message: value.object == nil ? value : .object(fields))
+        } catch {
+            let member = error.member.isEmpty ? place : "\(place).\(error.member)"
+            throw RefusedRow(.badLine, "\(member) \(error.message)")
+        }
+        let role = fields["role"]?.string ?? ""
+        return ConversationMessage(
+            role: role, fields: fields,
+            isTrained: try Self.weight(weight, role: role, at: place))
     }
 
     private static func weight(
@@ -164,29 +159,6 @@ enum MessageReader {
                 .badLine, "\(place).weight is 1, but only assistant messages are trained")
         }
         return number == 1
-    }
-
-    private static func checkContent(
-        _ fields: JSONObject, role: String, at place: String
-    ) throws(RefusedRow) {
-        switch fields["content"] {
-        case .string: return
-        case .array(let parts):
-            for (index, part) in parts.enumerated() {
-                guard part["type"]?.string == "text", part["text"]?.string != nil else {
-                    throw RefusedRow(
-                        .badLine,
-                        "\(place).content[\(index)] is not a text part; only text is trained")
-                }
-            }
-        case nil, .null?:
-            guard role == "assistant", let calls = fields["tool_calls"]?.array, !calls.isEmpty
-            else {
-                throw RefusedRow(.badLine, "\(place).content is missing")
-            }
-        case let other?:
-            throw RefusedRow(.badLine, "\(place).content is \(other.kindName), not a string")
-        }
     }
 }
 

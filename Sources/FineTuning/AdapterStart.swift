@@ -54,13 +54,10 @@ struct AdapterStart {
         object["task_type"] = "CAUSAL_LM"
         if object["r"] == nil { object["r"] = .integer(Int64(defaultRank)) }
         if object["lora_alpha"] == nil { object["lora_alpha"] = .integer(Int64(defaultAlpha)) }
-        let linear = names(decoder)
-        switch object["target_modules"] {
-        case nil, "all-linear"?: object["target_modules"] = .array(linear.map { .string($0) })
-        case "attention"?:
-            object["target_modules"] = names(decoder, of: [.queryKeyValue, .attentionOutput])
-        case "mlp"?: object["target_modules"] = names(decoder, of: [.gateUp, .down])
-        default: break
+        let wanted = object["target_modules"] ?? .string(TargetPreset.allLinear.rawValue)
+        if let preset = wanted.string.flatMap(TargetPreset.init(rawValue:)) {
+            object["target_modules"] = .array(
+                preset.entries(for: decoder).map { .string($0) })
         }
         if object["fan_in_fan_out"] == nil, decoder.config.matrixNaming == .conv1D {
             object["fan_in_fan_out"] = true
@@ -69,32 +66,6 @@ struct AdapterStart {
             object["layers_to_transform"] = [.integer(Int64(layer))]
         }
         return try LoRAConfig(parsing: .object(object))
-    }
-
-    /// Last parts of the linear modules' paths, in model order.
-    private static func names(_ decoder: Decoder) -> [String] {
-        var result: [String] = []
-        for module in decoder.modules where module.kind == .linear {
-            let name = String(module.name)
-            if !result.contains(name) { result.append(name) }
-        }
-        return result
-    }
-
-    /// The names of the projections of some products; with the block's where another block has one so called (GPT-2).
-    private static func names(_ decoder: Decoder, of products: [LayerProduct]) -> JSONValue {
-        func names(_ products: [LayerProduct]) -> [Substring] {
-            products.flatMap { decoder.config.projections(0, $0) }.map {
-                $0.path.split(separator: ".").last ?? ""
-            }
-        }
-        let others = names(LayerProduct.allCases.filter { !products.contains($0) })
-        return .array(
-            products.flatMap { decoder.config.projections(0, $0) }.map { projection in
-                let parts = projection.path.split(separator: ".")
-                let isShared = parts.last.map(others.contains) ?? false
-                return .string(parts.suffix(isShared ? 2 : 1).joined(separator: "."))
-            })
     }
 
     /// A field that the recipe states must be the starting adapter's own.

@@ -78,7 +78,9 @@ struct CheckpointStore {
             try DurableFile.write(
                 record.serialized(pretty: true), to: temporary + "/" + Self.stateName)
             try DurableFile.removeTree(target)
+            Failpoint.checkpointWritten.reach()
             try DurableFile.rename(temporary, to: target)
+            Failpoint.checkpointPlaced.reach()
         } catch let error as SystemError {
             try? DurableFile.removeTree(temporary)
             throw FineTuneError(

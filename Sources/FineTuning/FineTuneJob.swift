@@ -60,32 +60,39 @@ public struct FineTuneJob {
     /// - Throws: `FineTuneError`, `DatasetError`, `LoRAError`, `TransformerError`, `KernelError`.
     public func run(_ control: FineTuneControl = FineTuneControl()) throws -> Ending {
         do {
-            let start = try AdapterStart.make(
-                recipe: recipe, startingAdapter: startingAdapter, decoder: decoder,
-                baseModelName: baseModelName)
-            let data = try read(trainingPath, control)
-            try data.requireLabels()
-            let evaluation = try evaluationPath.map { try read($0, control) }
-            try evaluation?.requireLabels()
+            let (start, data, evaluation) = try beginning(control)
             return try train(start, data, evaluation, control)
         } catch let stopped as Stopped {
             return .stopped(stopped.reason, step: 0)
         }
     }
 
-    private func read(_ path: String, _ control: FineTuneControl) throws -> TrainingDataset {
+    func read(_ path: String, _ control: FineTuneControl) throws -> TrainingDataset {
         try TrainingDataset.read(path: path, builder: builder) { _, _ in
             if let reason = control.stopRequested() { throw Stopped(reason: reason) }
             control.advanced(1)
         }
     }
 
+    /// What a run and its plan begin with: the adapter, and data that have labels.
+    func beginning(
+        _ control: FineTuneControl
+    ) throws -> (AdapterStart, TrainingDataset, evaluation: TrainingDataset?) {
+        let start = try AdapterStart.make(
+            recipe: recipe, startingAdapter: startingAdapter, decoder: decoder,
+            baseModelName: baseModelName)
+        let data = try read(trainingPath, control)
+        try data.requireLabels()
+        let evaluation = try evaluationPath.map { try read($0, control) }
+        try evaluation?.requireLabels()
+        return (start, data, evaluation)
+    }
+
     private func train(
         _ start: AdapterStart, _ data: TrainingDataset, _ evaluation: TrainingDataset?,
         _ control: FineTuneControl
     ) throws -> Ending {
-        let longest = (data.examples + (evaluation?.examples ?? [])).map(\.tokens.count).max() ?? 1
-        let rows = max(longest, min(passTokens, max(data.report.tokens, 1)))
+        let rows = passRows(data, evaluation)
         let model = try TrainingStep(
             decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows)
         let identity = RunIdentity(
@@ -106,6 +113,12 @@ public struct FineTuneJob {
             return .finished(
                 try product(model.adapter(), start, summary, data, evaluation, identity))
         }
+    }
+
+    /// The most tokens of a pass.
+    func passRows(_ data: TrainingDataset, _ evaluation: TrainingDataset?) -> Int {
+        let longest = (data.examples + (evaluation?.examples ?? [])).map(\.tokens.count).max() ?? 1
+        return max(longest, min(passTokens, max(data.report.tokens, 1)))
     }
 
     private func product(

@@ -22,7 +22,6 @@ extension FineTuneRecipe {
             trainedPart: trainedPart, completionOnly: completionOnly,
             maximumLength: maximumLength ?? config.maximumPositions, endTokens: end,
             endOfText: tokenizerEnd ?? config.specialTokens.end.first.map { Int32($0) },
-            beginningOfText: config.specialTokens.beginning.map { Int32($0) },
             vocabularySize: config.vocabularySize)
     }
 }

@@ -37,7 +37,7 @@ struct BatchSampler {
     func choose(_ rows: [Row]) throws -> [Outcome?] {
         let work = Work(rows: rows, logits: logits, scratch: scratch)
         // Greedy rows need no probabilities; the others get them from one softmax over all.
-        let drawn = rows.indices.filter { rows[$0].sampling.temperature > 0 }
+        let drawn = rows.indices.filter { !rows[$0].sampling.isGreedy }
         for (place, index) in drawn.enumerated() {
             let row = rows[index]
             let source = try logits.rows(row.logits..<row.logits + 1)
@@ -61,7 +61,7 @@ struct BatchSampler {
         var outcomes: [Outcome?] = []
         outcomes.reserveCapacity(rows.count)
         for (index, row) in rows.enumerated() {
-            let token = row.sampling.temperature > 0 ? tokens[index] : try greedy(row, work)
+            let token = row.sampling.isGreedy ? try greedy(row, work) : tokens[index]
             guard let token else {
                 outcomes.append(nil)
                 continue

@@ -1,3 +1,4 @@
+import ChatTemplate
 import JSONModel
 
 /// The `body` of a request line of OpenAI's batch format, checked field by field.
@@ -90,33 +91,23 @@ public struct InferenceBody: Sendable {
             throw fields.fault("messages", "must be a list of at least one message")
         }
         for (index, message) in messages.enumerated() {
-            let place = "messages[\(index)]"
-            guard message.object != nil else {
-                throw fields.fault(place, "must be an object, not \(message.kindName)")
-            }
-            guard message["role"]?.string != nil else {
-                throw fields.fault("\(place).role", "must be a string")
-            }
-            let content = message["content"] ?? .null
-            guard content.string != nil || content.array != nil || message["tool_calls"] != nil
-            else {
-                throw fields.fault(
-                    "\(place).content",
-                    "must be a string or a list of parts, not \(content.kindName)")
+            do throws(ConversationRules.Fault) {
+                try ConversationRules.check(message: message)
+            } catch {
+                let place = "messages[\(index)]" + (error.member.isEmpty ? "" : ".")
+                throw fields.fault(place + error.member, error.message)
             }
         }
         let tools = fields["tools"]
-        guard tools == nil || tools?.array != nil else {
-            throw fields.fault("tools", "must be a list")
+        let variables = fields["chat_template_kwargs"]
+        do throws(ConversationRules.Fault) {
+            if let tools { try ConversationRules.check(tools: tools) }
+            if let variables { try ConversationRules.check(variables: variables) }
+        } catch {
+            throw fields.fault(error.member, error.message)
         }
-        var variables = JSONObject()
-        if let value = fields["chat_template_kwargs"] {
-            guard let object = value.object else {
-                throw fields.fault("chat_template_kwargs", "must be an object")
-            }
-            variables = object
-        }
-        return .messages(messages: messages, tools: tools, templateVariables: variables)
+        return .messages(
+            messages: messages, tools: tools, templateVariables: variables?.object ?? JSONObject())
     }
 
     private static func textPrompt(_ fields: FieldReader) throws(GenerationError) -> Prompt {

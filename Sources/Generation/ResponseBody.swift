@@ -34,13 +34,16 @@ public struct ResponseBody: Sendable {
             var members: [(key: String, value: JSONValue)] = [
                 ("index", .integer(Int64(choice.index)))
             ]
+            var text = choice.text
             if isChat {
                 members.append(("message", ["role": "assistant", "content": .string(choice.text)]))
             } else {
-                let text = body.echo ? promptText + choice.text : choice.text
+                text =
+                    body.echo
+                    ? Self.echoed(choice, prompt: promptText, tokenizer) : choice.text
                 members.append(("text", .string(text)))
             }
-            members.append(("logprobs", logprobs(choice, result, body, tokenizer)))
+            members.append(("logprobs", logprobs(choice, result, body, tokenizer, text: text)))
             members.append(("finish_reason", .string(choice.finishReason.rawValue)))
             return .object(JSONObject(members))
         }
@@ -64,54 +67,93 @@ public struct ResponseBody: Sendable {
         ]
     }
 
+    /// Log probabilities are of the tokens that `text` is made of.
     private func logprobs(
         _ choice: GenerationChoice, _ result: GenerationResult, _ body: InferenceBody,
-        _ tokenizer: Tokenizer
+        _ tokenizer: Tokenizer, text: String
     ) -> JSONValue {
         guard body.logprobs != nil else { return nil }
         let tokens = (body.echo ? result.promptLogprobs : []) + choice.logprobs
-        func text(_ token: Int32) -> String { tokenizer.decode([token], skipSpecialTokens: false) }
-        func number(_ value: Float?) -> JSONValue { value.map { .number(Double($0)) } ?? .null }
         if body.endpoint == .chat {
-            let content = tokens.map { entry -> JSONValue in
-                func described(_ token: Int32, _ logprob: Float?) -> [(
-                    key: String, value: JSONValue
-                )] {
-                    let written = text(token)
-                    let bytes = written.utf8.map { JSONValue.integer(Int64($0)) }
-                    return [
-                        ("token", .string(written)), ("logprob", number(logprob)),
-                        ("bytes", .array(bytes)),
-                    ]
-                }
-                let top = entry.top.map {
-                    JSONValue.object(JSONObject(described($0.token, $0.logprob)))
-                }
-                let members = described(entry.token, entry.logprob)
-                return .object(JSONObject(members + [("top_logprobs", .array(top))]))
-            }
-            return ["content": .array(content)]
+            return ["content": .array(tokens.map { Self.chatEntry($0, tokenizer) })]
         }
-        var offset = 0
-        var offsets: [JSONValue] = []
-        for entry in tokens {
-            offsets.append(.integer(Int64(offset)))
-            offset += text(entry.token).unicodeScalars.count
-        }
+        let texts = tokens.map { TokenText($0.token, tokenizer) }
         let tops = tokens.map { entry -> JSONValue in
             if entry.logprob == nil { return nil }
             // Several tokens may have the same text; the likeliest of them stands for it.
             var members = JSONObject()
-            for (token, logprob) in entry.top where members[text(token)] == nil {
-                members[text(token)] = .number(Double(logprob))
+            for (token, logprob) in entry.top {
+                let shown = TokenText(token, tokenizer).completionText
+                if members[shown] == nil { members[shown] = .number(Double(logprob)) }
             }
             return .object(members)
         }
         return [
-            "tokens": .array(tokens.map { .string(text($0.token)) }),
-            "token_logprobs": .array(tokens.map { number($0.logprob) }),
+            "tokens": .array(texts.map { .string($0.completionText) }),
+            "token_logprobs": .array(tokens.map { Self.number($0.logprob) }),
             "top_logprobs": .array(tops),
-            "text_offset": .array(offsets),
+            "text_offset": .array(
+                Self.offsets(tokens.map(\.token), texts, in: text, tokenizer).map {
+                    .integer(Int64($0))
+                }),
         ]
+    }
+
+    private static func number(_ value: Float?) -> JSONValue {
+        value.map { .number(Double($0)) } ?? .null
+    }
+
+    private static func chatEntry(_ entry: TokenLogprob, _ tokenizer: Tokenizer) -> JSONValue {
+        func described(_ token: Int32, _ logprob: Float?) -> [(key: String, value: JSONValue)] {
+            let shown = TokenText(token, tokenizer)
+            return [
+                ("token", .string(shown.text)), ("logprob", number(logprob)),
+                ("bytes", .array(shown.bytes.map { .integer(Int64($0)) })),
+            ]
+        }
+        let top = entry.top.map { JSONValue.object(JSONObject(described($0.token, $0.logprob))) }
+        return .object(
+            JSONObject(described(entry.token, entry.logprob) + [("top_logprobs", .array(top))]))
+    }
+
+    /// Where each token begins in the text, in code points (a part of a character: where that begins). Special tokens
+    /// that the text does not show take no place in it.
+    static func offsets(
+        _ tokens: [Int32], _ texts: [TokenText], in text: String, _ tokenizer: Tokenizer
+    ) -> [Int] {
+        let all = Array(text.utf8)
+        var position = 0
+        var started = 0
+        return zip(tokens, texts).map { token, shown in
+            let isInside = position < all.count && all[position] & 0xC0 == 0x80
+            let offset = isInside ? started - 1 : started
+            let rest = all[position...]
+            let length =
+                if rest.starts(with: shown.bytes) {
+                    shown.bytes.count
+                } else if position == 0, shown.bytes.first == 0x20,
+                    rest.starts(with: shown.bytes.dropFirst())
+                {
+                    // The decoder has taken the space before the first word.
+                    shown.bytes.count - 1
+                } else {
+                    tokenizer.isSpecial(token) ? 0 : min(shown.bytes.count, rest.count)
+                }
+            started += rest.prefix(length).count { $0 & 0xC0 != 0x80 }
+            position += length
+            return offset
+        }
+    }
+
+    /// The prompt with the answer after it: the space before the answer's first word, which decoding the answer alone
+    /// takes away on some tokenizers, is there again.
+    private static func echoed(
+        _ choice: GenerationChoice, prompt: String, _ tokenizer: Tokenizer
+    ) -> String {
+        guard let first = choice.tokens.first(where: { !tokenizer.isSpecial($0) }),
+            tokenizer.bytes(ofToken: first).first == 0x20, !choice.text.isEmpty,
+            tokenizer.decode([first], skipSpecialTokens: true).utf8.first != 0x20
+        else { return prompt + choice.text }
+        return prompt + " " + choice.text
     }
 }

@@ -3,7 +3,8 @@
 /// Applied in this order: repetition, presence and frequency penalties, `logitBias`, temperature, top-k, top-p, min-p
 /// (the order of Hugging Face's `generate`).
 public struct SamplingParameters: Sendable, Equatable {
-    /// 0: always the likeliest token, the lowest id among equals.
+    /// 0 (or below 1e-5, where powers of probabilities leave the numbers): always the likeliest token, the lowest id
+    /// among equals.
     public var temperature: Double = 1
     /// Only the smallest set of likeliest tokens whose probability reaches this is drawn from; 1: all.
     public var topP: Double = 1
@@ -23,6 +24,8 @@ public struct SamplingParameters: Sendable, Equatable {
     public var seed: UInt64 = 0
 
     public init() {}
+
+    var isGreedy: Bool { temperature < 1e-5 }
 
     /// Whether the logits must be changed before a choice.
     var changesLogits: Bool {

@@ -61,6 +61,12 @@ public final class DurableJobStore: Sendable {
         writerThread.enqueue { writer.failsNextCommit = true }
     }
 
+    /// Runs `body` on the writing thread, after what was given before; false once the store is closed.
+    func onWriterThread(_ body: @escaping @Sendable (DatabaseQueue) -> Void) -> Bool {
+        let writer = writer
+        return writerThread.enqueue { body(writer.queue) }
+    }
+
     private func onWriter<Value>(
         _ body: @escaping @Sendable () -> Result<Value, StoreError>
     ) throws(StoreError) -> Value {
@@ -114,7 +120,7 @@ public final class DurableJobStore: Sendable {
 /// `@unchecked Sendable` is sound: used in `init` by the opening thread and then by the store's writing thread only.
 private final class WritingConnection: @unchecked Sendable {
     let epoch: Int64
-    private let queue: DatabaseQueue
+    let queue: DatabaseQueue
     private var mutationWriter: MutationWriter?
     private var failure: StoreError?
     var failsNextCommit = false
@@ -179,9 +185,11 @@ private final class WritingConnection: @unchecked Sendable {
                         failsNextCommit = false
                         throw StoreError(.commitFailed, "told to fail")
                     }
+                    Failpoint.transactionFilled.reach()
                     return .commit
                 }
             }
+            Failpoint.transactionCommitted.reach()
             return nil
         } catch {
             let error = storeError(error, .commitFailed, "commit")

@@ -40,6 +40,13 @@ public struct ResultPage: Sendable, Equatable {
     public var isComplete = false
 }
 
+/// The jobs that a selector means, newest first.
+public struct SelectedJobs: Sendable, Equatable {
+    public enum Match: Sendable { case none, all, last, id, label, partOfID }
+    public var match: Match
+    public var ids: [JobID]
+}
+
 /// Lines to be run again or for the first time.
 public struct PendingLines: Sendable, Equatable {
     public var lines: [PendingLine] = []
@@ -106,10 +113,10 @@ extension DurableJobStore {
         }
     }
 
-    /// Ids that a selector means, newest first: an id, its unique beginning or end, `last`, `all`, a label.
-    /// Empty: none. More than one for a beginning or end: it was not unique.
+    /// What a selector means: an id, its unique beginning or end, `last`, `all`, a label. A label goes before a part of
+    /// an id. More than one job for a beginning or end: it was not unique.
     public func selectJobs(
-        _ selector: String, limit: Int, completion: @escaping Completion<[JobID]>
+        _ selector: String, limit: Int, completion: @escaping Completion<SelectedJobs>
     ) {
         read(completion) { database in
             func ids(_ rest: String, _ arguments: [any DatabaseValueConvertible]) throws -> [JobID]
@@ -120,23 +127,25 @@ extension DurableJobStore {
                 ).compactMap { JobID(text: $0) }
             }
             switch selector {
-            case "": return []
-            case "all": return try ids("ORDER BY sequence DESC", [])
+            case "": return SelectedJobs(match: .none, ids: [])
+            case "all":
+                return SelectedJobs(match: .all, ids: try ids("ORDER BY sequence DESC", []))
             case "last":
-                return try String.fetchAll(
-                    database, sql: "SELECT id FROM jobs ORDER BY sequence DESC LIMIT 1"
-                ).compactMap { JobID(text: $0) }
+                let newest = try ids("WHERE sequence = (SELECT max(sequence) FROM jobs)", [])
+                return SelectedJobs(match: .last, ids: newest)
             default: break
             }
             let exact = try ids("WHERE id = ?", [selector])
-            if !exact.isEmpty { return exact }
+            if !exact.isEmpty { return SelectedJobs(match: .id, ids: exact) }
             let labelled = try ids("WHERE label = ? ORDER BY sequence DESC", [selector])
-            if !labelled.isEmpty { return labelled }
-            guard selector.utf8.allSatisfy({ isIDByte($0) }) else { return [] }
+            if !labelled.isEmpty { return SelectedJobs(match: .label, ids: labelled) }
+            guard selector.utf8.allSatisfy({ isIDByte($0) }) else {
+                return SelectedJobs(match: .none, ids: [])
+            }
             // Every id is lower case hex and dashes, so "g" ends the range of those that begin so.
-            let beginning = try ids("WHERE id >= ? AND id < ?", [selector, selector + "g"])
-            if !beginning.isEmpty { return beginning }
-            return try ids("WHERE id LIKE ?", ["%" + selector])
+            var parts = try ids("WHERE id >= ? AND id < ?", [selector, selector + "g"])
+            if parts.isEmpty { parts = try ids("WHERE id LIKE ?", ["%" + selector]) }
+            return SelectedJobs(match: parts.isEmpty ? .none : .partOfID, ids: parts)
         }
     }
 
@@ -276,10 +285,37 @@ extension DurableJobStore {
                 sql: """
                     SELECT digest FROM blobs WHERE stored_at < ?
                     AND NOT EXISTS (SELECT 1 FROM job_inputs WHERE blob = digest)
-                    AND NOT EXISTS (SELECT 1 FROM jobs WHERE lines_blob = digest AND finished_at IS NULL)
                     LIMIT ?
                     """, arguments: [wall, limit]
             ).compactMap { Digest(text: $0) }
+        }
+    }
+
+    /// Those of `digests` that no job refers to and that were not stored at `wall` or later, known to the store or not.
+    public func stillUnneeded(
+        _ digests: some Collection<Digest> & Sendable, storedBefore wall: Int64,
+        completion: @escaping Completion<[Digest]>
+    ) {
+        read(completion) { database in
+            let needed = try database.cachedStatement(
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1 AND stored_at >= ?2)
+                    OR EXISTS (SELECT 1 FROM job_inputs WHERE blob = ?1)
+                    """)
+            return try digests.filter {
+                try Bool.fetchOne(needed, arguments: [$0.text, wall]) == false
+            }
+        }
+    }
+
+    /// Those of `ids` that are no job's (any more).
+    public func unknownJobs(
+        among ids: [JobID], completion: @escaping Completion<[JobID]>
+    ) {
+        read(completion) { database in
+            let known = try database.cachedStatement(
+                sql: "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ?)")
+            return try ids.filter { try Bool.fetchOne(known, arguments: [$0.text]) == false }
         }
     }
 

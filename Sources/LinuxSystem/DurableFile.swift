@@ -54,6 +54,37 @@ public enum DurableFile {
         return total
     }
 
+    /// Copies a file by the kernel (which shares the blocks where the file system can) to a new one; syncs nothing.
+    ///
+    /// - Returns: Bytes copied.
+    public static func duplicate(
+        _ source: String, to target: String, mode: mode_t = 0o600
+    ) throws(SystemError) -> Int {
+        let from = try retryingInterrupts("open", source) { open(source, O_RDONLY | O_CLOEXEC) }
+        defer { close(from) }
+        let to = try retryingInterrupts("create", target) {
+            open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
+        }
+        defer { close(to) }
+        var total = 0
+        while true {
+            let count = try retryingInterrupts("copy to \(target) from", source) {
+                sendfile(to, from, nil, 1 << 30)
+            }
+            if count == 0 { return total }
+            total += count
+        }
+    }
+
+    /// Syncs everything on the file system that holds the folder `path`: for many files at once.
+    public static func syncFileSystem(of path: String) throws(SystemError) {
+        let descriptor = try retryingInterrupts("open", path) {
+            open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        }
+        defer { close(descriptor) }
+        try retryingInterrupts("sync the file system of", path) { syncfs(descriptor) }
+    }
+
     /// Renames and syncs both folders, so that the rename survives a power loss.
     public static func rename(_ source: String, to target: String) throws(SystemError) {
         try retryingInterrupts("rename to \(target) from", source) {

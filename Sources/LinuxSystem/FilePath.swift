@@ -46,6 +46,27 @@ public enum FilePath {
         return Int(status.st_size)
     }
 
+    public enum Kind: Sendable { case file, folder, other }
+
+    /// What lies at `path` itself, links not followed; nil if nothing does.
+    public static func kind(of path: String) -> Kind? {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return nil }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: return .file
+        case S_IFDIR: return .folder
+        default: return .other
+        }
+    }
+
+    /// When the content of what lies at `path` was last written, and when itself was last changed or renamed, in seconds
+    /// since 1970 by the wall clock; nil if nothing is there.
+    public static func times(of path: String) -> (written: Int, changed: Int)? {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return nil }
+        return (status.st_mtim.tv_sec, status.st_ctim.tv_sec)
+    }
+
     /// Names inside a folder, sorted by bytes, without `.` and `..`.
     public static func entries(of path: String) throws(SystemError) -> [String] {
         guard let directory = opendir(path) else { throw SystemError("list", path) }

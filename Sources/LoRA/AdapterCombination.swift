@@ -237,6 +237,7 @@ public struct AdapterCombination {
         config.rankPattern = patterns
         config.alphaPattern = patterns.map { .init($0.pattern, Double($0.value)) }
         config.savedModules = parts[0].adapter.saved.map(\.module.path)
+        config.fanInFanOut = parts[0].adapter.config.fanInFanOut
         config.baseModelName = parts[0].adapter.config.baseModelName
         return config
     }

@@ -35,11 +35,12 @@ public struct PackedUpdate: Sendable {
     /// - Parameters:
     ///   - modules: The adapted modules with their first output column in the joined matrix; not empty.
     ///   - outputs: Output columns of the joined matrix.
+    ///   - isPaired: Whether the joined matrix is paired: the kernels then want a part for each half.
     ///   - elementType: Type of the activations it will meet.
     ///   - norms: For DoRA: the row norms of `W + scaling · B A` of each module.
     public init(
         _ modules: [(module: AdaptedModule, columnStart: Int)], outputs: Int,
-        elementType: ElementType, compute: Compute, norms: [[Float]?] = []
+        isPaired: Bool = false, elementType: ElementType, compute: Compute, norms: [[Float]?] = []
     ) throws {
         guard let inputs = modules.first?.module.plan.module.inputs else {
             throw LoRAError(.tensors, "no module to pack")
@@ -67,10 +68,16 @@ public struct PackedUpdate: Sendable {
                 entry.module.b, columns: plan.rank, factor: Float(plan.scaling), to: up,
                 from: isAligned ? 0 : entry.columnStart)
             if isAligned {
-                parts.append(
-                    Part(
-                        columnStart: entry.columnStart, rankStart: rankStart, rankWidth: rankWidth,
-                        up: try Self.packed(up, elementType, compute)))
+                let columns = entry.columnStart..<entry.columnStart + plan.module.outputs
+                for piece in Self.pieces(of: columns, outputs: outputs, isPaired: isPaired) {
+                    let rows = try up.rows(
+                        piece.lowerBound - columns.lowerBound..<piece.upperBound
+                            - columns.lowerBound)
+                    parts.append(
+                        Part(
+                            columnStart: piece.lowerBound, rankStart: rankStart,
+                            rankWidth: rankWidth, up: try Self.packed(rows, elementType, compute)))
+                }
             }
             rankStart += rankWidth
             if let magnitude = entry.module.magnitude, index < norms.count, let norm = norms[index]
@@ -91,6 +98,16 @@ public struct PackedUpdate: Sendable {
         down = try Self.packed(joined, elementType, compute)
         self.parts = parts
         columnScale = try scale.map { try Matrix(vector: $0) }
+    }
+
+    /// A module's columns as the kernels take them: in one, or cut where a paired matrix has its halves (Phi-3's
+    /// `gate_up_proj`).
+    static func pieces(of columns: Range<Int>, outputs: Int, isPaired: Bool) -> [Range<Int>] {
+        let half = outputs / 2
+        guard isPaired, columns.lowerBound < half, columns.upperBound > half else {
+            return [columns]
+        }
+        return [columns.lowerBound..<half, half..<columns.upperBound]
     }
 
     private static func packed(

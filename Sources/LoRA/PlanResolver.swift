@@ -11,6 +11,8 @@ struct PlanResolver {
         /// Modules that it selects and `exclude_modules` leaves out: PEFT writes `all-linear` as the list of all
         /// names, whatever is excluded.
         var excludedCount = 0
+        /// Modules that it selects in layers that `layers_to_transform` leaves out.
+        var otherLayerCount = 0
         init(_ field: String, _ entry: String) {
             self.field = field
             self.entry = entry
@@ -149,7 +151,9 @@ struct PlanResolver {
             plans.append(try plan(module))
         }
         tieHead()
-        for entry in counts where entry.count == 0 && entry.excludedCount == 0 {
+        let unused = counts.filter { $0.count == 0 && $0.excludedCount == 0 }
+        // A target that is there, in other layers only, is not what is wrong: the layers are named first.
+        if let entry = unused.first(where: { $0.otherLayerCount == 0 }) ?? unused.first {
             throw LoRAError(
                 .targets, "entry \"\(entry.entry)\" matches no module; \(whatThereIs)",
                 subject: entry.field)
@@ -214,7 +218,10 @@ struct PlanResolver {
             }
             guard let index else { return false }
             let layerHits = layerEntries.filter { $0.index == index }
-            if layerHits.isEmpty { return false }
+            guard !layerHits.isEmpty else {
+                for hit in hits { hit.otherLayerCount += 1 }
+                return false
+            }
             for hit in layerHits { hit.entry.count += 1 }
         }
         for hit in hits { hit.count += 1 }

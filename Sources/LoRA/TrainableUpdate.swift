@@ -47,6 +47,8 @@ public struct TrainableUpdate: Sendable {
         let up: PackedMatrix
         /// Float32 form of `up`, `[outputs, ranks]`.
         let staging: Matrix
+        /// `up` as the forward product takes it: itself, or its two halves where the joined matrix is paired.
+        let pieces: [(columns: Range<Int>, up: PackedMatrix)]
     }
 
     public let modules: [TrainableModule]
@@ -85,11 +87,16 @@ public struct TrainableUpdate: Sendable {
         self.width = width
         rankStarts = starts
         func part(_ columns: Range<Int>, _ ranks: Range<Int>) throws -> Part {
-            Part(
-                columns: columns, ranks: ranks,
-                up: try PackedMatrix(
-                    PackedMatrix.Layout(rows: columns.count, columns: ranks.count, elementType)),
-                staging: try Matrix(rows: columns.count, columns: ranks.count))
+            func packed(_ columns: Range<Int>) throws -> PackedMatrix {
+                try PackedMatrix(
+                    PackedMatrix.Layout(rows: columns.count, columns: ranks.count, elementType))
+            }
+            let up = try packed(columns)
+            let pieces = PackedUpdate.pieces(of: columns, outputs: outputs, isPaired: base.paired)
+            return Part(
+                columns: columns, ranks: ranks, up: up,
+                staging: try Matrix(rows: columns.count, columns: ranks.count),
+                pieces: try pieces.map { ($0, $0 == columns ? up : try packed($0)) })
         }
         let isAligned = modules.allSatisfy {
             let range = $0.columns
@@ -129,7 +136,13 @@ public struct TrainableUpdate: Sendable {
                 into: part.staging.rows(rows..<rows + module.plan.module.outputs)
                     .columns(ranks..<ranks + rank))
         }
-        for part in parts { try compute.pack([part.staging], into: part.up) }
+        for part in parts {
+            try compute.pack([part.staging], into: part.up)
+            for (columns, up) in part.pieces where columns != part.columns {
+                let start = columns.lowerBound - part.columns.lowerBound
+                try compute.pack([part.staging.rows(start..<start + columns.count)], into: up)
+            }
+        }
         try compute.pack([downStaging], into: down)
         try compute.transpose(down, into: downTransposed)
         try magnitudes?.refresh(
@@ -148,10 +161,12 @@ public struct TrainableUpdate: Sendable {
 
     /// The terms that the base product adds for a U that is there.
     public func terms(_ u: Matrix) throws -> [LowRankTerm] {
-        try parts.map {
-            LowRankTerm(
-                rows: 0..<u.rows, firstColumn: $0.columns.lowerBound, u: try u.columns($0.ranks),
-                up: $0.up)
+        try parts.flatMap { part in
+            try part.pieces.map { columns, up in
+                LowRankTerm(
+                    rows: 0..<u.rows, firstColumn: columns.lowerBound,
+                    u: try u.columns(part.ranks), up: up)
+            }
         }
     }
 

@@ -71,7 +71,7 @@ public final class BrokerClient {
         return accepted
     }
 
-    /// Selectors asked for at once: so many job objects fit a reply's header.
+    /// Selectors asked for at once: so many job objects mostly fit one reply's header.
     static let selectorsPerRequest = 32
 
     /// The jobs that the selectors name, in the broker's order, each once.
@@ -90,9 +90,10 @@ public final class BrokerClient {
                 continue
             }
             let header: JSONObject = ["jobs": .array(part.map { .string($0) })]
-            let reply = try connection.request(.status, header, policy: policy)
-            for job in try Self.jobs(in: reply) where seen.insert(job.id).inserted {
-                jobs.append(job)
+            try pages(.status, header, limit: nil, policy: policy) { reply throws(ClientError) in
+                let page = try Self.jobs(in: reply)
+                for job in page where seen.insert(job.id).inserted { jobs.append(job) }
+                return page.count
             }
         }
         return jobs
@@ -162,6 +163,9 @@ public final class BrokerClient {
     static let maximumPages = 1_000_000
 
     /// Asks page after page until there is no `next`, or `limit` entries were seen.
+    ///
+    /// - Throws: `.badAnswer` when the broker would go on from where it was asked to, or goes on for ever: to end there
+    ///   would leave entries out unseen.
     func pages(
         _ verb: Verb, _ header: JSONObject, limit: Int?, policy: RequestPolicy,
         page: (Message) throws(ClientError) -> Int
@@ -173,10 +177,14 @@ public final class BrokerClient {
             let reply = try connection.request(verb, header, policy: policy)
             let count = try page(reply)
             left = left.map { $0 - count }
-            guard let next = reply.header["next"]?.string, count > 0, left.map({ $0 > 0 }) ?? true,
-                next != header["after"]?.string
-            else { return }
+            guard let next = reply.header["next"]?.string, left.map({ $0 > 0 }) ?? true else {
+                return
+            }
+            guard next != header["after"]?.string else { break }
             header["after"] = .string(next)
         }
+        throw ClientError(
+            .badAnswer, "the broker's answers to \(verb) do not come to an end",
+            hint: "broker and client may be of different versions: `loraq ping` shows both")
     }
 }

@@ -58,11 +58,13 @@ public struct ResultStream {
     ) throws -> (lines: Int, isComplete: Bool) {
         var total = 0
         while true {
+            let before = after
             let page = try next()
             if page.count > 0 { try consume(page) }
             total += page.count
             if page.isLast { return (total, true) }
-            if page.count == 0 { return (total, false) }
+            // A page may hold none of the lines asked for and yet lead on to more.
+            if page.count == 0, after == before { return (total, false) }
         }
     }
 }

@@ -8,6 +8,14 @@ public enum CheckpointSource {
         if config.matrixNaming == .conv1D { return try Conv1DCheckpoint(checkpoint) }
         return checkpoint
     }
+
+    /// Tensors of that form as a file of the folder holds them.
+    public static func stored(
+        _ source: any TensorSource, config: ModelConfig
+    ) throws -> any TensorSource {
+        // Transposing is its own inverse.
+        config.matrixNaming == .conv1D ? try Conv1DCheckpoint(source) : source
+    }
 }
 
 /// A GPT-2 checkpoint with every matrix `[out, in]` and every name under `transformer.`.

@@ -38,10 +38,10 @@ enum GPT2ConfigReader {
         try fields.expect("add_cross_attention", false)
         // Scores are float32 sums here in any case, which is what this asks of half-precision models.
         _ = try fields.optionalFlag("reorder_and_upcast_attn")
-        // The base's dropout acts in training alone, where LoRA runs of PEFT keep it and this engine does not
-        // (`ModelPreparation` says so in a note). The summary's fields belong to another head.
+        try fields.dropout(["attn_pdrop", "embd_pdrop", "resid_pdrop"])
+        // These belong to another head.
         fields.ignore([
-            "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_activation",
+            "summary_activation",
             "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
         ])
         return config

@@ -47,7 +47,7 @@ enum GemmaConfigReader {
         let bias = try fields.optionalFlag("attention_bias") ?? false
         config.queryKeyValueBias = bias
         config.attentionOutputBias = bias
-        try fields.expect("attention_dropout", 0)
+        try fields.dropout(["attention_dropout"])
         try fields.expect("use_bidirectional_attention", false)
         // transformers reads `hidden_activation` alone.
         fields.ignore(["cache_implementation", "hidden_act"])
@@ -122,15 +122,20 @@ enum GemmaConfigReader {
                 "rope_parameters",
                 "must have one object each for full_attention and sliding_attention")
         }
-        func rope(_ type: String, _ defaultTheta: Double) throws -> RopeConfig {
+        // Older fields beside the objects must say the same.
+        let thetas = [fields.value("rope_theta"), fields.value("rope_local_base_freq")]
+        func rope(_ index: Int, _ defaultTheta: Double) throws -> RopeConfig {
             var inner = ConfigFields(
-                object: JSONObject([("rope_parameters", object[type] ?? .null)]),
+                object: JSONObject([
+                    ("rope_parameters", object[types[index]] ?? .null),
+                    ("rope_theta", thetas[index] ?? .null),
+                ]),
                 path: fields.path)
             return try RopeConfigReader(
                 headDimension: headDimension, maximumPositions: positions,
                 defaultTheta: defaultTheta
             ).read(&inner)
         }
-        return (try rope(types[0], 1_000_000), try rope(types[1], 10_000))
+        return (try rope(0, 1_000_000), try rope(1, 10_000))
     }
 }

@@ -7,53 +7,55 @@ enum LayerConfigReader {
     ) throws -> [LayerConfig] {
         switch family {
         case .llama, .granite, .olmo2, .gemma2, .gemma3, .gpt2:
+            if try layerTypes(&fields, count: count)?.contains(true) == true {
+                throw fields.fault(
+                    "layer_types", "names sliding_attention, which \(family.rawValue) does not have"
+                )
+            }
             return Array(repeating: LayerConfig(rope: rope), count: count)
-        case .mistral:
+        case .mistral, .phi3:
             // transformers' default where the key is absent; null turns the window off.
-            let absent = !fields.has("sliding_window")
+            let absent = family == .mistral && !fields.has("sliding_window")
             let window = try fields.optionalSize("sliding_window", limit: 1 << 30)
             return Array(
                 repeating: LayerConfig(rope: rope, slidingWindow: absent ? 4096 : window),
                 count: count)
         case .qwen2, .qwen3:
-            let windows = try qwenWindows(&fields, count: count)
+            let first = try fields.optionalNumber("max_window_layers") ?? 28
+            let windows = try switchedWindows(
+                &fields, count: count, defaultSize: 4096, slides: { Double($0) >= first })
             try fields.expect("use_mrope", false)
             return windows.map { LayerConfig(rope: rope, slidingWindow: $0) }
         case .smollm3:
-            let windows = try qwenWindows(&fields, count: count)
             let rotated = try rotatedLayers(&fields, count: count)
+            let windows = try switchedWindows(
+                &fields, count: count, defaultSize: nil, slides: { !rotated[$0] })
+            // Qwen's field, which SmolLM3's files hold and its code does not read.
+            fields.ignore(["max_window_layers"])
             return zip(windows, rotated).map {
                 LayerConfig(rope: $1 ? rope : nil, slidingWindow: $0)
             }
         }
     }
 
-    /// A window stands only where `use_sliding_window` is true, in the layers that `layer_types` names
-    /// or, without that list, from `max_window_layers` on.
-    private static func qwenWindows(
-        _ fields: inout ConfigFields, count: Int
+    /// A window stands only where `use_sliding_window` is true and `sliding_window` is not null, in the layers that
+    /// `layer_types` names or, without that list, in those that `slides` does.
+    private static func switchedWindows(
+        _ fields: inout ConfigFields, count: Int, defaultSize: Int?, slides: (Int) -> Bool
     ) throws -> [Int?] {
         let used = try fields.optionalFlag("use_sliding_window") ?? false
-        let size = try fields.optionalSize("sliding_window", limit: 1 << 30)
-        let first = try fields.optionalNumber("max_window_layers")
+        let stated = try fields.optionalSize("sliding_window", limit: 1 << 30)
         let types = try layerTypes(&fields, count: count)
-        guard used else {
+        guard used, let size = fields.has("sliding_window") ? stated : defaultSize else {
             if types?.contains(true) == true {
                 throw fields.fault(
-                    "layer_types", "names sliding_attention, but use_sliding_window is not true")
+                    "layer_types",
+                    "names sliding_attention, but use_sliding_window is not true or there is no "
+                        + "sliding_window")
             }
             return Array(repeating: nil, count: count)
         }
-        guard let size else {
-            throw fields.fault("sliding_window", "is missing, but use_sliding_window is true")
-        }
-        if let types { return types.map { $0 ? size : nil } }
-        guard let first else {
-            throw fields.fault(
-                "layer_types",
-                "is missing, and so is max_window_layers; use_sliding_window needs one of them")
-        }
-        return (0..<count).map { Double($0) >= first ? size : nil }
+        return (0..<count).map { types?[$0] ?? slides($0) ? size : nil }
     }
 
     /// Whether each layer slides; nil where the list is absent.

@@ -35,7 +35,7 @@ enum LlamaConfigReader {
             ?? defaultPositions(family)
         let rope = try RopeConfigReader(
             headDimension: headDimension, maximumPositions: positions,
-            defaultTheta: family == .smollm3 ? 2_000_000 : 10_000
+            defaultTheta: family == .smollm3 ? 2_000_000 : 10_000, isPhi: family == .phi3
         ).read(&fields)
         let layerCount = try fields.size("num_hidden_layers", limit: 1 << 12)
         let layers = try LayerConfigReader.read(
@@ -48,7 +48,7 @@ enum LlamaConfigReader {
             vocabularySize: try fields.size("vocab_size"), maximumPositions: positions,
             layers: layers,
             normEpsilon: try epsilon(
-                &fields, "rms_norm_eps", default: family == .olmo2 ? 1e-5 : 1e-6),
+                &fields, "rms_norm_eps", default: family == .olmo2 || family == .phi3 ? 1e-5 : 1e-6),
             tiedEmbeddings: try fields.optionalFlag("tie_word_embeddings") ?? (family == .smollm3))
         config.activation = try ActivationReader.read(&fields, "hidden_act", default: .silu)
         try biases(&fields, &config)
@@ -57,10 +57,11 @@ enum LlamaConfigReader {
             config.queryKeyNorm = .whole
             config.normPlacement = .after
         }
+        if family == .phi3 { try phi(&fields, &config) }
         if family == .granite { try multipliers(&fields, &config) }
-        try fields.expect("attention_dropout", 0)
-        if family == .llama {
-            try fields.expect("residual_dropout", 0)
+        try fields.dropout(["attention_dropout"])
+        if family == .llama || family == .smollm3 {
+            try fields.dropout(["residual_dropout"])
             try fields.expect("rope_interleaved", false)
         }
         return config
@@ -72,7 +73,7 @@ enum LlamaConfigReader {
         switch config.family {
         case .qwen2:
             config.queryKeyValueBias = true
-        case .mistral:
+        case .mistral, .phi3:
             break
         case .llama, .qwen3, .smollm3, .granite, .olmo2, .gemma2, .gemma3, .gpt2:
             let attentionBias = try fields.optionalFlag("attention_bias") ?? false
@@ -82,6 +83,16 @@ enum LlamaConfigReader {
                 config.feedForwardBias = try fields.optionalFlag("mlp_bias") ?? false
             }
         }
+    }
+
+    /// Phi-3's joined matrices, and what its files say beside what `Phi3ForCausalLM` reads.
+    private static func phi(
+        _ fields: inout ConfigFields, _ config: inout ModelConfig
+    ) throws {
+        config.matrixNaming = .fused
+        for key in ["attention_bias", "mlp_bias", "lm_head_bias"] { try fields.expect(key, false) }
+        for key in ["full_attn_mod", "interpolate_factor"] { try fields.expect(key, 1) }
+        try fields.dropout(["resid_pdrop", "embd_pdrop"])
     }
 
     /// Granite's four factors, each 1 where it is absent.
@@ -108,7 +119,7 @@ enum LlamaConfigReader {
         case .mistral: return 8
         case .qwen2, .qwen3: return 32
         case .smollm3: return 4
-        case .llama, .granite, .olmo2, .gemma2, .gemma3, .gpt2: return heads
+        case .llama, .granite, .olmo2, .phi3, .gemma2, .gemma3, .gpt2: return heads
         }
     }
 
@@ -116,6 +127,7 @@ enum LlamaConfigReader {
         switch family {
         case .llama, .granite, .olmo2, .gemma2, .gemma3, .gpt2: 2048
         case .mistral: 4096 * 32
+        case .phi3: 4096
         case .qwen2, .qwen3, .smollm3: 32768
         }
     }

@@ -2,7 +2,7 @@ import JSONModel
 
 /// The families that the engine computes. Raw values are Hugging Face's `model_type`.
 public enum ModelFamily: String, Sendable, Equatable, CaseIterable {
-    case llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, gemma2
+    case llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, phi3, gemma2
     case gemma3 = "gemma3_text"
     case gpt2
 
@@ -16,6 +16,7 @@ public enum ModelFamily: String, Sendable, Equatable, CaseIterable {
         case .smollm3: "SmolLM3ForCausalLM"
         case .granite: "GraniteForCausalLM"
         case .olmo2: "Olmo2ForCausalLM"
+        case .phi3: "Phi3ForCausalLM"
         case .gemma2: "Gemma2ForCausalLM"
         case .gemma3: "Gemma3ForCausalLM"
         case .gpt2: "GPT2LMHeadModel"

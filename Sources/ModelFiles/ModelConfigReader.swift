@@ -18,6 +18,9 @@ public enum ModelConfigReader {
         }
         var fields = ConfigFields(object: object, path: path)
         let family = try family(&fields)
+        // Every configuration of transformers 4 has these.
+        try fields.expect("add_cross_attention", false)
+        try fields.expect("pruned_heads", [:])
         var result: ModelConfig
         switch family {
         case .gemma2, .gemma3:
@@ -52,7 +55,10 @@ public enum ModelConfigReader {
             throw ModelFileError(
                 .malformed, file: fields.path, item: "model_type", "is missing")
         }
-        guard let family = ModelFamily(rawValue: name) else {
+        guard
+            let family = ModelFamily(rawValue: name)
+                ?? ModelFamily.allCases.first(where: { type == nil && $0.architecture == name })
+        else {
             throw ModelFileError(
                 .unsupported, file: fields.path, item: "model_type",
                 "\(name) is not supported; supported are: \(supported)")
@@ -145,6 +151,17 @@ struct ConfigFields {
         }
     }
 
+    /// Reads probabilities of dropout inside the base: they act in training alone, where this engine does not apply
+    /// them (`ModelPreparation` says so in a note).
+    mutating func dropout(_ keys: [String]) throws {
+        for key in keys {
+            guard let probability = try optionalNumber(key) else { continue }
+            guard (0..<1).contains(probability) else {
+                throw fault(key, "\(probability) is no probability below 1")
+            }
+        }
+    }
+
     /// Marks fields that do not change what the model computes at inference or in LoRA training.
     mutating func ignore(_ keys: [String]) { read.formUnion(keys) }
 
@@ -175,6 +192,12 @@ struct ConfigFields {
         "chunk_size_feed_forward",
         "num_beams", "max_length", "min_length", "do_sample", "temperature", "top_k", "top_p",
         "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "early_stopping",
-        "use_bfloat16", "torchscript", "is_decoder", "is_encoder_decoder", "is_llama_config",
+        "bad_words_ids", "begin_suppress_tokens", "cross_attention_hidden_size",
+        "diversity_penalty",
+        "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "forced_bos_token_id",
+        "forced_eos_token_id", "num_beam_groups", "num_return_sequences", "output_scores",
+        "remove_invalid_values", "return_dict_in_generate", "suppress_tokens", "tf_legacy_loss",
+        "tie_encoder_decoder", "typical_p", "use_bfloat16", "torchscript", "is_decoder",
+        "is_encoder_decoder", "is_llama_config",
     ]
 }

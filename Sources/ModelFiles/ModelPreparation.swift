@@ -143,6 +143,16 @@ public enum ModelPreparation {
         }
     }
 
+    /// The fields that ask for dropout inside the base. GPT-2's are 0.1 where they are absent.
+    static func unappliedDropout(_ config: JSONValue, _ family: ModelFamily) -> [String] {
+        [
+            "attention_dropout", "residual_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop",
+        ].filter {
+            let absent = family == .gpt2 && $0.hasSuffix("_pdrop") ? 0.1 : 0
+            return config[$0]?.double ?? absent > 0
+        }
+    }
+
     private static func notes(_ source: ModelSource, _ type: ElementType) -> [String] {
         var notes = source.config.specialTokens.disagreements
         let stored = Set(
@@ -154,13 +164,9 @@ public enum ModelPreparation {
                 "matrices stored as \(stored.map(\.rawValue).sorted().joined(separator: ", ")) "
                     + "were rounded to BF16")
         }
-        if source.config.family == .gpt2 {
-            let dropout = ["attn_pdrop", "embd_pdrop", "resid_pdrop"].filter {
-                (source.configJSON[$0]?.double ?? 0.1) > 0
-            }
-            if !dropout.isEmpty {
-                notes.append("training does not apply \(dropout.joined(separator: ", "))")
-            }
+        let dropout = unappliedDropout(source.configJSON, source.config.family)
+        if !dropout.isEmpty {
+            notes.append("training does not apply \(dropout.joined(separator: ", "))")
         }
         if source.tokenizer == nil {
             notes.append("there is no tokenizer: only token ids can be used")

@@ -18,6 +18,8 @@ struct BytePairModel: Sendable {
     let unknownID: Int32?
     /// The token of each byte's character, for pieces of raw bytes; -1 where there is none.
     private let alphabetIDs: [Int32]
+    /// Whether every byte's character is a token, so that raw bytes need no mapping.
+    private let coversAllBytes: Bool
     /// The tokens `<0x00>` … `<0xFF>`; -1 where there is none.
     private let fallbackIDs: [Int32]
     /// The token of each ASCII character; -1 where there is none.
@@ -35,6 +37,7 @@ struct BytePairModel: Sendable {
             UTF8Text.append(scalar, to: &text)
             return vocabulary.id(of: text[...]) ?? -1
         }
+        coversAllBytes = alphabetIDs.allSatisfy { $0 >= 0 }
         fallbackIDs = ByteFallback.tokens.map { vocabulary.id(of: $0[...]) ?? -1 }
         asciiIDs = (0..<128).map { vocabulary.id(of: [UInt8($0)][...]) ?? -1 }
     }
@@ -75,13 +78,13 @@ struct BytePairModel: Sendable {
                 return
             }
         }
-        if raw {
+        if raw, coversAllBytes {
             for byte in piece {
-                let id = alphabetIDs[Int(byte)]
-                guard id >= 0 else { continue }
-                workspace.ids.append(id)
+                workspace.ids.append(alphabetIDs[Int(byte)])
                 workspace.lengths.append(1)
             }
+        } else if raw {
+            try symbols(ofRaw: piece, vocabulary, &workspace)
         } else {
             try symbols(of: piece, vocabulary, &workspace)
         }
@@ -92,11 +95,35 @@ struct BytePairModel: Sendable {
         }
     }
 
+    /// The symbols of raw bytes whose alphabet the vocabulary lacks in part: those of the mapped
+    /// characters, unknown ones as the options say, their lengths counted in raw bytes again.
+    ///
+    /// A fallback token stands for one byte of a mapped character of up to two: the first of them gets
+    /// the raw byte, the second none.
+    private func symbols(
+        ofRaw piece: ArraySlice<UInt8>, _ vocabulary: Vocabulary, _ workspace: inout Workspace
+    ) throws(TokenizerError) {
+        workspace.characters.removeAll(keepingCapacity: true)
+        ByteAlphabet.appendCharacters(for: piece, to: &workspace.characters)
+        let characters = workspace.characters
+        try symbols(of: characters[...], vocabulary, &workspace)
+        var position = 0
+        for index in workspace.lengths.indices {
+            let end = position + Int(workspace.lengths[index])
+            // Each mapped character begins with the one byte of it that is no continuation.
+            workspace.lengths[index] = Int32(
+                characters[position..<end].count { $0 & 0xC0 != 0x80 })
+            position = end
+        }
+    }
+
     /// The symbols of the characters, with unknown ones as the options say.
     private func symbols(
         of piece: ArraySlice<UInt8>, _ vocabulary: Vocabulary, _ workspace: inout Workspace
     ) throws(TokenizerError) {
         var pendingUnknown = 0
+        // What has no token at all is left out; the next token's range (or the last one's) covers it.
+        var leftOut = 0
         func flush(_ workspace: inout Workspace) {
             guard pendingUnknown > 0, let unknownID else { return }
             workspace.ids.append(unknownID)
@@ -123,7 +150,8 @@ struct BytePairModel: Sendable {
             if let found {
                 flush(&workspace)
                 workspace.ids.append(found)
-                workspace.lengths.append(Int32(end - position))
+                workspace.lengths.append(Int32(end - position + leftOut))
+                leftOut = 0
             } else if options.fallsBackToBytes,
                 piece[position..<end].allSatisfy({ fallbackIDs[Int($0)] >= 0 })
             {
@@ -139,10 +167,15 @@ struct BytePairModel: Sendable {
                 }
                 if !options.fusesUnknown { flush(&workspace) }
                 pendingUnknown += end - position
+            } else {
+                leftOut += end - position
             }
             position = end
         }
         flush(&workspace)
+        if leftOut > 0, let last = workspace.lengths.indices.last {
+            workspace.lengths[last] += Int32(leftOut)
+        }
     }
 
     private func mergeShort(_ work: inout Workspace) {

@@ -42,7 +42,7 @@ indirect enum Decoder: Sendable {
             case .literal(let literal):
                 self = .replaceLiteral(Array(literal.utf8), content: content)
             case .expression(let source):
-                self = .replace(try OnigurumaPattern.compile(source), content: content)
+                self = .replace(try OnigurumaPattern.compile(source).exact, content: content)
             }
         case "Metaspace":
             let addsPrefix = try component.bool("add_prefix_space", default: true)

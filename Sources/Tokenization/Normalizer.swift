@@ -10,7 +10,7 @@ indirect enum Normalizer: Sendable {
     case lowercase
     case strip(left: Bool, right: Bool)
     case stripAccents
-    case replace(Pattern, content: [UInt8])
+    case replace(TextPattern, content: [UInt8])
     case replaceLiteral([UInt8], content: [UInt8])
     case prepend([UInt8])
     case precompiled(PrecompiledCharsmap)
@@ -128,10 +128,10 @@ extension NormalizedText {
         guard bytes.contains(where: { $0 >= 0x80 }) else { return }
         var rewriter = rewriter()
         let elements = elements()
-        if let first = elements.first, CharacterClass.isMark(first.scalar) {
+        if let first = elements.first, CharacterClass.isCombining(first.scalar) {
             startsAtOrigin = false
         }
-        for element in elements where !CharacterClass.isMark(element.scalar) {
+        for element in elements where !CharacterClass.isCombining(element.scalar) {
             rewriter.append(scalar: element.scalar, origin: Int(element.origin))
         }
         take(rewriter)
@@ -139,7 +139,12 @@ extension NormalizedText {
 
     fileprivate mutating func replace(_ matches: [Range<Int>], by content: [UInt8]) {
         guard let first = matches.first else { return }
-        if first.lowerBound == 0, !first.isEmpty, content.isEmpty { startsAtOrigin = false }
+        if first.lowerBound == 0, !first.isEmpty {
+            // The library lets the new text stem from the last character that it takes the place of.
+            var last = first.upperBound - 1
+            while last > 0, bytes[last] & 0xC0 == 0x80 { last -= 1 }
+            if content.isEmpty || origin(of: last) > 0 { startsAtOrigin = false }
+        }
         var rewriter = rewriter()
         var position = 0
         for match in matches {

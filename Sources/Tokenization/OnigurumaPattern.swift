@@ -1,19 +1,41 @@
 import PatternMatching
 
+/// A regular expression in two forms that match alike but for `NewerScalars`, which only the exact
+/// form knows: texts without any of them are matched by the plain one, which is faster.
+struct TextPattern: Sendable {
+    let plain: Pattern
+    let exact: Pattern
+
+    func form(for text: ArraySlice<UInt8>) -> Pattern {
+        plain !== exact && NewerScalars.occur(in: text) ? exact : plain
+    }
+}
+
 /// A regular expression as Oniguruma's Ruby syntax reads it (what `tokenizers` uses), for PCRE2.
 ///
 /// What means something else in PCRE2 is translated; what has no counterpart is refused by name.
-enum OnigurumaPattern {
-    static func compile(_ source: String) throws(TokenizerError) -> Pattern {
-        let translated = try translate(source)
+struct OnigurumaPattern {
+    private let source: String
+    private let bytes: [UInt8]
+    private let classes: OnigurumaClasses
+    private var index = 0
+    private var result: [UInt8] = []
+
+    static func compile(_ source: String) throws(TokenizerError) -> TextPattern {
+        let plain = try translate(source, exact: false)
+        let exact = try translate(source, exact: true)
         do {
-            return try Pattern(translated, options: .multiline)
+            let first = try Pattern(plain, options: .multiline)
+            return TextPattern(
+                plain: first,
+                exact: exact == plain ? first : try Pattern(exact, options: .multiline))
         } catch {
-            throw TokenizerError(.unsupported, error.description)
+            throw TokenizerError(
+                .unsupported, "regular expression '\(source)': \(error.description)")
         }
     }
 
-    static func compile(literal: String) throws(TokenizerError) -> Pattern {
+    static func compile(literal: String) throws(TokenizerError) -> TextPattern {
         var escaped = ""
         for scalar in literal.unicodeScalars {
             if scalar.isASCII, !scalar.properties.isAlphabetic, !("0"..."9").contains(scalar) {
@@ -22,104 +44,268 @@ enum OnigurumaPattern {
             escaped.unicodeScalars.append(scalar)
         }
         do {
-            return try Pattern(escaped)
+            let pattern = try Pattern(escaped)
+            return TextPattern(plain: pattern, exact: pattern)
         } catch {
             throw TokenizerError(.malformed, error.description)
         }
     }
 
-    private static func translate(_ source: String) throws(TokenizerError) -> String {
-        let bytes = Array(source.utf8)
-        var result: [UInt8] = []
-        var inClass = false
-        var index = 0
-        func refuse(_ what: String) -> TokenizerError {
-            TokenizerError(.unsupported, "regular expression '\(source)': \(what)")
-        }
+    /// - Parameter exact: classes hold `NewerScalars` too.
+    static func translate(
+        _ source: String, exact: Bool
+    ) throws(TokenizerError) -> String {
+        var translation = OnigurumaPattern(
+            source: source, bytes: Array(source.utf8), classes: OnigurumaClasses(exact: exact))
+        try translation.run()
+        return String(decoding: translation.result, as: UTF8.self)
+    }
+
+    private init(source: String, bytes: [UInt8], classes: OnigurumaClasses) {
+        self.source = source
+        self.bytes = bytes
+        self.classes = classes
+    }
+
+    private func refused(_ what: String) -> TokenizerError {
+        TokenizerError(.unsupported, "regular expression '\(source)': \(what)")
+    }
+
+    private func byte(_ offset: Int) -> UInt8 {
+        index + offset < bytes.count ? bytes[index + offset] : 0
+    }
+
+    private mutating func append(_ text: String) { result.append(contentsOf: text.utf8) }
+
+    private mutating func run() throws(TokenizerError) {
         while index < bytes.count {
-            let byte = bytes[index]
-            let next = index + 1 < bytes.count ? bytes[index + 1] : 0
-            switch byte {
-            case UInt8(ascii: "\\"):
-                result.append(contentsOf: escape(next, inClass: inClass))
-                index += 2
-                continue
-            case UInt8(ascii: "["):
-                if inClass {
-                    guard next == UInt8(ascii: ":") else {
-                        throw refuse("a class inside of a class is not supported")
-                    }
-                    guard let end = closeOfNamedClass(bytes, from: index + 2) else {
-                        throw refuse("a named class without its end")
-                    }
-                    result.append(contentsOf: bytes[index...end])
-                    index = end + 1
-                    continue
-                }
-                inClass = true
-                result.append(byte)
-                if next == UInt8(ascii: "^") {
-                    result.append(next)
-                    index += 1
-                }
-                if index + 1 < bytes.count, bytes[index + 1] == UInt8(ascii: "]") {
-                    result.append(contentsOf: Array("\\]".utf8))
-                    index += 1
-                }
-            case UInt8(ascii: "]"):
-                inClass = false
-                result.append(byte)
-            case UInt8(ascii: "&") where inClass && next == byte:
-                throw refuse("the intersection of classes (&&) is not supported")
-            case UInt8(ascii: "(") where !inClass && next == UInt8(ascii: "?"):
-                let flags = inlineFlags(bytes, from: index + 2)
-                result.append(contentsOf: Array("(?".utf8))
-                // Ruby's m is PCRE2's s: the dot matches a newline too.
-                for flag in flags {
-                    result.append(flag == UInt8(ascii: "m") ? UInt8(ascii: "s") : flag)
-                }
-                index += 2 + flags.count
-                continue
+            switch bytes[index] {
+            case UInt8(ascii: "\\"): try escape()
+            case UInt8(ascii: "["): append(try characterClass(depth: 0))
+            case UInt8(ascii: "(") where byte(1) == UInt8(ascii: "?"): openGroup()
+            case UInt8(ascii: "{"): try interval()
             default:
-                result.append(byte)
+                result.append(bytes[index])
+                index += 1
             }
-            index += 1
         }
-        return String(decoding: result, as: UTF8.self)
     }
 
-    /// `\s` is White_Space (PCRE2's would take U+180E too), `\h` a hexadecimal digit.
-    private static func escape(_ letter: UInt8, inClass: Bool) -> [UInt8] {
+    // MARK: Outside of classes
+
+    private mutating func escape() throws(TokenizerError) {
+        if let (set, length) = try namedSet() {
+            index += length
+            append(set.expression)
+            return
+        }
+        let letter = byte(1)
+        index += 2
         switch letter {
-        case UInt8(ascii: "h"): Array((inClass ? "0-9A-Fa-f" : "[0-9A-Fa-f]").utf8)
-        case UInt8(ascii: "H") where !inClass: Array("[^0-9A-Fa-f]".utf8)
-        case UInt8(ascii: "w") where inClass: Array(#"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}"#.utf8)
-        case UInt8(ascii: "w"): Array(#"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]"#.utf8)
-        case UInt8(ascii: "W") where !inClass:
-            Array(#"[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]"#.utf8)
-        case 0: [UInt8(ascii: "\\")]
-        default: [UInt8(ascii: "\\"), letter]
+        case 0: append("\\")
+        // Without braces it is a plain p.
+        case UInt8(ascii: "p"), UInt8(ascii: "P"): result.append(letter)
+        case UInt8(ascii: "v"): append("\\x0b")
+        case UInt8(ascii: "O"): append("(?s:.)")
+        case UInt8(ascii: "b"), UInt8(ascii: "B"):
+            let word = classes.word(quirk: true).expression
+            append(
+                letter == UInt8(ascii: "b")
+                    ? "(?:(?<=\(word))(?!\(word))|(?<!\(word))(?=\(word)))"
+                    : "(?:(?<=\(word))(?=\(word))|(?<!\(word))(?!\(word)))")
+        case UInt8(ascii: "u"): append(try fourDigits())
+        case UInt8(ascii: "y"), UInt8(ascii: "Y"), UInt8(ascii: "g"), UInt8(ascii: "c"),
+            UInt8(ascii: "C"), UInt8(ascii: "M"):
+            throw refused("\\\(Unicode.Scalar(letter)) is not supported")
+        default:
+            append("\\")
+            result.append(letter)
         }
     }
 
-    private static func closeOfNamedClass(_ bytes: [UInt8], from start: Int) -> Int? {
-        var index = start
-        while index + 1 < bytes.count {
-            if bytes[index] == UInt8(ascii: ":"), bytes[index + 1] == UInt8(ascii: "]") {
-                return index + 1
+    /// The `0041` after `\u`, as PCRE2 writes it.
+    private mutating func fourDigits() throws(TokenizerError) -> String {
+        let digits = bytes[index..<min(index + 4, bytes.count)]
+        guard digits.count == 4,
+            let code = UInt32(String(decoding: digits, as: UTF8.self), radix: 16)
+        else { throw refused("\\u without four hexadecimal digits") }
+        index += 4
+        return "\\x{\(String(code, radix: 16))}"
+    }
+
+    /// The letters and `-` of `(?im-x:` or `(?i)`: Ruby's m is PCRE2's s, the dot matches a newline too.
+    private mutating func openGroup() {
+        var end = index + 2
+        while end < bytes.count, "imx-".utf8.contains(bytes[end]) { end += 1 }
+        let isFlags =
+            end < bytes.count
+            && (bytes[end] == UInt8(ascii: ":") || bytes[end] == UInt8(ascii: ")"))
+        append("(?")
+        if isFlags {
+            for flag in bytes[(index + 2)..<end] {
+                result.append(flag == UInt8(ascii: "m") ? UInt8(ascii: "s") : flag)
             }
+        }
+        index = isFlags ? end : index + 2
+    }
+
+    /// `{,n}` is `{0,n}`, and a `+` after an interval repeats it.
+    private mutating func interval() throws(TokenizerError) {
+        var end = index + 1
+        while end < bytes.count, "0123456789,".utf8.contains(bytes[end]) { end += 1 }
+        guard end < bytes.count, end > index + 1, bytes[end] == UInt8(ascii: "}") else {
+            result.append(bytes[index])
+            index += 1
+            return
+        }
+        if byte(1) == UInt8(ascii: ","), end > index + 2 {
+            append("{0")
             index += 1
         }
-        return nil
+        result.append(contentsOf: bytes[index...end])
+        index = end + 1
+        if byte(0) == UInt8(ascii: "+") { throw refused("a + after {…} is not supported") }
     }
 
-    /// The letters and `-` of `(?im-x:` or `(?i)`; empty for other groups.
-    private static func inlineFlags(_ bytes: [UInt8], from start: Int) -> ArraySlice<UInt8> {
-        var end = start
-        while end < bytes.count, "imx-".utf8.contains(bytes[end]) { end += 1 }
-        guard end < bytes.count, bytes[end] == UInt8(ascii: ":") || bytes[end] == UInt8(ascii: ")")
-        else { return [] }
-        return bytes[start..<end]
+    // MARK: Classes
+
+    /// The set that an escape or `[:…:]` at the index names, and its length; nil for anything else.
+    private func namedSet(
+        inClass: Bool = false
+    ) throws(TokenizerError) -> (set: OnigurumaClasses.NamedSet, length: Int)? {
+        let letter = byte(1)
+        switch letter {
+        case UInt8(ascii: "p"), UInt8(ascii: "P"):
+            guard byte(2) == UInt8(ascii: "{"),
+                let end = bytes[index...].firstIndex(of: UInt8(ascii: "}"))
+            else { return nil }
+            var name = String(decoding: bytes[(index + 3)..<end], as: UTF8.self)
+            var isNegated = letter == UInt8(ascii: "P")
+            if name.hasPrefix("^") {
+                name.removeFirst()
+                isNegated.toggle()
+            }
+            guard var set = classes.property(name) else {
+                throw refused("the property \\p{\(name)} is not supported")
+            }
+            set.isNegated = isNegated
+            return (set, end + 1 - index)
+        case UInt8(ascii: "w"), UInt8(ascii: "W"):
+            var set = classes.word(quirk: !inClass)
+            set.isNegated = letter == UInt8(ascii: "W")
+            return (set, 2)
+        case UInt8(ascii: "s"), UInt8(ascii: "S"), UInt8(ascii: "d"), UInt8(ascii: "D"),
+            UInt8(ascii: "h"), UInt8(ascii: "H"):
+            var set = classes.escaped(letter | 0x20)
+            set.isNegated = letter & 0x20 == 0
+            return (set, 2)
+        default: return nil
+        }
+    }
+
+    /// Reads the class at the index (at its `[`): an expression that matches one character.
+    private mutating func characterClass(depth: Int) throws(TokenizerError) -> String {
+        guard depth < 16 else { throw refused("classes nested deeper than 16") }
+        index += 1
+        let isNegated = byte(0) == UInt8(ascii: "^")
+        if isNegated { index += 1 }
+        var operands: [String] = []
+        var union = CharacterUnion()
+        if byte(0) == UInt8(ascii: "]") {
+            union.items.append(contentsOf: "\\]".utf8)
+            index += 1
+        }
+        while true {
+            guard index < bytes.count else { throw refused("a class without its end") }
+            switch bytes[index] {
+            case UInt8(ascii: "]"):
+                index += 1
+                guard !operands.isEmpty else { return union.expression(isNegated: isNegated) }
+                let last = union.expression(isNegated: false)
+                let both = operands.map { "(?=\($0))" }.joined() + last
+                return isNegated ? "(?:(?!\(both))(?s:.))" : "(?:\(both))"
+            case UInt8(ascii: "&") where byte(1) == UInt8(ascii: "&"):
+                operands.append(union.expression(isNegated: false))
+                union = CharacterUnion()
+                index += 2
+            case UInt8(ascii: "["):
+                if byte(1) == UInt8(ascii: ":"), let (set, length) = try bracketSet() {
+                    union.add(set)
+                    index += length
+                } else {
+                    union.others.append(try characterClass(depth: depth + 1))
+                }
+            case UInt8(ascii: "\\"): try escape(into: &union)
+            default:
+                union.items.append(bytes[index])
+                index += 1
+            }
+        }
+    }
+
+    private mutating func escape(into union: inout CharacterUnion) throws(TokenizerError) {
+        if let (set, length) = try namedSet(inClass: true) {
+            union.add(set)
+            index += length
+            return
+        }
+        let letter = byte(1)
+        index += 2
+        switch letter {
+        case 0: throw refused("a class without its end")
+        case UInt8(ascii: "v"): union.items.append(contentsOf: "\\x0b".utf8)
+        case UInt8(ascii: "u"): union.items.append(contentsOf: try fourDigits().utf8)
+        case UInt8(ascii: "p"), UInt8(ascii: "P"): union.items.append(letter)
+        case UInt8(ascii: "R"), UInt8(ascii: "X"), UInt8(ascii: "c"), UInt8(ascii: "C"),
+            UInt8(ascii: "M"):
+            throw refused("\\\(Unicode.Scalar(letter)) inside of a class is not supported")
+        default: union.items += [UInt8(ascii: "\\"), letter]
+        }
+    }
+
+    /// `[:alpha:]` or `[:^alpha:]` at the index; nil if it is no such thing.
+    private func bracketSet() throws(TokenizerError) -> (
+        set: OnigurumaClasses.NamedSet, length: Int
+    )? {
+        var end = index + 2
+        if byte(2) == UInt8(ascii: "^") { end += 1 }
+        let start = end
+        while end < bytes.count, bytes[end] >= UInt8(ascii: "a"), bytes[end] <= UInt8(ascii: "z") {
+            end += 1
+        }
+        guard end + 1 < bytes.count, bytes[end] == UInt8(ascii: ":"),
+            bytes[end + 1] == UInt8(ascii: "]")
+        else { return nil }
+        let name = String(decoding: bytes[start..<end], as: UTF8.self)
+        guard var set = classes.bracket(name) else {
+            throw refused("the class [:\(name):] is not known")
+        }
+        set.isNegated = byte(2) == UInt8(ascii: "^")
+        return (set, end + 2 - index)
+    }
+}
+
+/// What the parts of a class add up to.
+private struct CharacterUnion {
+    /// What stands inside of `[…]` in PCRE2.
+    var items: [UInt8] = []
+    /// Expressions of one character each that no item can say.
+    var others: [String] = []
+
+    mutating func add(_ set: OnigurumaClasses.NamedSet) {
+        if let item = set.classItem {
+            items.append(contentsOf: item.utf8)
+        } else {
+            others.append(set.expression)
+        }
+    }
+
+    func expression(isNegated: Bool) -> String {
+        let text = String(decoding: items, as: UTF8.self)
+        if others.isEmpty { return isNegated ? "[^\(text)]" : "[\(text)]" }
+        let all = (items.isEmpty ? [] : ["[\(text)]"]) + others
+        let either = "(?:\(all.joined(separator: "|")))"
+        return isNegated ? "(?:(?!\(either))(?s:.))" : either
     }
 }
 
@@ -128,8 +314,9 @@ final class MatcherSet {
     private var matchers: [ObjectIdentifier: PatternMatcher] = [:]
 
     func forEachMatch(
-        of pattern: Pattern, in text: ArraySlice<UInt8>, _ body: (Range<Int>) -> Void
+        of pattern: TextPattern, in text: ArraySlice<UInt8>, _ body: (Range<Int>) -> Void
     ) throws(TokenizerError) {
+        let pattern = pattern.form(for: text)
         do {
             let matcher: PatternMatcher
             if let found = matchers[ObjectIdentifier(pattern)] {

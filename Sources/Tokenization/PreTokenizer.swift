@@ -27,11 +27,13 @@ indirect enum PreTokenizer: Sendable {
 
     /// What finds the delimiters.
     enum Delimiter: Sendable {
-        case pattern(Pattern, inverted: Bool)
+        case pattern(TextPattern, inverted: Bool)
         case numeric
         case whitespace
         case punctuation
         case character([UInt8])
+        /// All but `\w+|[^\w\s]+` of Rust's regular expressions; the pieces are cut where a word ends too.
+        case whitespaceAroundWords
     }
 
     enum PrependScheme: String, Sendable {
@@ -43,7 +45,7 @@ indirect enum PreTokenizer: Sendable {
     case sequence([PreTokenizer])
     case split(Delimiter, Behavior)
     /// Cuts by GPT-2's regex (if any) and maps bytes to characters.
-    case byteLevel(addPrefixSpace: Bool, pattern: Pattern?)
+    case byteLevel(addPrefixSpace: Bool, pattern: TextPattern?)
     case metaspace(replacement: [UInt8], scheme: PrependScheme, splits: Bool)
 
     /// The regex inside of ByteLevel.
@@ -65,7 +67,7 @@ indirect enum PreTokenizer: Sendable {
                 addPrefixSpace: try component.bool("add_prefix_space"),
                 pattern: usesRegex ? try OnigurumaPattern.compile(Self.gpt2Pattern) : nil)
         case "Split":
-            let pattern: Pattern
+            let pattern: TextPattern
             switch try component.pattern() {
             case .literal(let literal): pattern = try OnigurumaPattern.compile(literal: literal)
             case .expression(let source): pattern = try OnigurumaPattern.compile(source)
@@ -79,8 +81,7 @@ indirect enum PreTokenizer: Sendable {
         case "Metaspace": self = try Self.metaspace(component)
         case "WhitespaceSplit": self = .split(.whitespace, .removed)
         case "Whitespace":
-            self = .split(
-                .pattern(try OnigurumaPattern.compile(#"\w+|[^\w\s]+"#), inverted: true), .removed)
+            self = .split(.whitespaceAroundWords, .removed)
         case "Punctuation":
             self = .split(.punctuation, try Self.behavior(component, default: .isolated))
         case "CharDelimiterSplit":
@@ -163,7 +164,8 @@ extension PreTokenizer {
         var result: [Range<Int>] = []
         result.reserveCapacity(buffer.pieces.count + buffer.text.bytes.count / 4)
         for piece in buffer.pieces {
-            var parts = SplitCollector(behavior: behavior, pieces: result)
+            // Handed over and back: a copy for each piece would take quadratic time.
+            var parts = SplitCollector(behavior: behavior, taking: &result)
             switch delimiter {
             case .pattern(let pattern, let inverted):
                 var position = piece.lowerBound
@@ -187,6 +189,7 @@ extension PreTokenizer {
             case .character(let bytes):
                 let wanted = UTF8Text.scalar(in: bytes, at: 0).scalar
                 splitScalars(buffer, piece, &parts) { $0 == wanted }
+            case .whitespaceAroundWords: splitWords(buffer, piece, &parts)
             }
             result = parts.finish()
         }
@@ -210,6 +213,25 @@ extension PreTokenizer {
             position += length
         }
         if start < piece.upperBound { parts.add(start..<piece.upperBound, isMatch: false) }
+    }
+
+    private static func splitWords(
+        _ buffer: PieceBuffer, _ piece: Range<Int>, _ parts: inout SplitCollector
+    ) {
+        var start = piece.lowerBound
+        var position = start
+        var kind: CharacterClass.WordKind?
+        while position < piece.upperBound {
+            let (scalar, length) = UTF8Text.scalar(in: buffer.text.bytes, at: position)
+            let next = CharacterClass.wordKind(scalar)
+            if let kind, kind != next {
+                parts.add(start..<position, isMatch: kind == .space)
+                start = position
+            }
+            kind = next
+            position += length
+        }
+        if let kind { parts.add(start..<piece.upperBound, isMatch: kind == .space) }
     }
 
     /// Puts `prefix` before each piece that does not begin with it and of which `wanted` holds (given
@@ -282,10 +304,12 @@ private struct SplitCollector {
     private let start: Int
     private var previousMatch = false
 
-    init(behavior: PreTokenizer.Behavior, pieces: consuming [Range<Int>]) {
+    /// - Parameter pieces: Those so far; `finish` gives them back with the new ones.
+    init(behavior: PreTokenizer.Behavior, taking pieces: inout [Range<Int>]) {
         self.behavior = behavior
         start = pieces.count
-        self.pieces = pieces
+        self.pieces = []
+        swap(&self.pieces, &pieces)
     }
 
     /// Adds the next stretch; stretches cover the text from left to right.
@@ -328,8 +352,16 @@ private struct SplitCollector {
     mutating func finish() -> [Range<Int>] {
         switch behavior {
         case .isolated, .removed: break
-        default: pieces.removeAll { $0.isEmpty }
+        default:
+            var kept = start
+            for index in start..<pieces.count where !pieces[index].isEmpty {
+                pieces[kept] = pieces[index]
+                kept += 1
+            }
+            pieces.removeLast(pieces.count - kept)
         }
-        return pieces
+        var result: [Range<Int>] = []
+        swap(&result, &pieces)
+        return result
     }
 }

@@ -5,17 +5,13 @@
 public struct StreamingDecoder {
     private let tokenizer: Tokenizer
     private let skipSpecialTokens: Bool
-    private var stages: [DecoderStage]
+    private var pipeline: DecoderPipeline
 
     /// - Parameter skipSpecialTokens: leave special tokens out of the text.
     public init(_ tokenizer: Tokenizer, skipSpecialTokens: Bool = true) {
         self.tokenizer = tokenizer
         self.skipSpecialTokens = skipSpecialTokens
-        stages = []
-        for step in tokenizer.decoder.steps {
-            let fragments = stages.last?.givesFragments ?? false
-            stages.append(DecoderStage(step, takesFragments: fragments))
-        }
+        pipeline = DecoderPipeline(tokenizer.decoder)
     }
 
     /// The text that has become certain with this id; ids without a token are passed over.
@@ -32,13 +28,39 @@ public struct StreamingDecoder {
     public mutating func pushBytes(_ id: Int32) -> [UInt8] {
         guard let token = tokenizer.textBytes(of: id) else { return [] }
         if skipSpecialTokens, tokenizer.addedTokens.isSpecial(content: token) { return [] }
+        return pipeline.push(token)
+    }
+
+    /// `finish` as UTF-8.
+    public mutating func finishBytes() -> [UInt8] { pipeline.finish() }
+}
+
+/// The steps of a decoder, one after the other, fed token by token.
+struct DecoderPipeline {
+    private var stages: [DecoderStage] = []
+
+    init(_ decoder: Decoder) {
+        for step in decoder.steps {
+            let fragments = stages.last?.givesFragments ?? false
+            stages.append(DecoderStage(step, takesFragments: fragments))
+        }
+    }
+
+    /// The text of whole tokens.
+    static func text(_ tokens: [ArraySlice<UInt8>], _ decoder: Decoder) -> [UInt8] {
+        var pipeline = DecoderPipeline(decoder)
+        var result: [UInt8] = []
+        for token in tokens { pipeline.feed(token, into: 0, &result) }
+        return result + pipeline.finish()
+    }
+
+    mutating func push(_ token: ArraySlice<UInt8>) -> [UInt8] {
         var result: [UInt8] = []
         feed(token, into: 0, &result)
         return result
     }
 
-    /// `finish` as UTF-8.
-    public mutating func finishBytes() -> [UInt8] {
+    mutating func finish() -> [UInt8] {
         var result: [UInt8] = []
         for index in stages.indices {
             var rest: [[UInt8]] = []

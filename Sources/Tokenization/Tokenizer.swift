@@ -14,6 +14,8 @@ public final class Tokenizer: Sendable {
 
     /// Whether pieces reach the model as raw bytes, not yet mapped to the byte alphabet.
     private let usesRawBytes: Bool
+    /// For `bytes(ofToken:)`.
+    let anchoring: TokenAnchor?
     private let workspaces = Mutex<[EncodingWorkspace]>([])
 
     /// The longest text that is encoded, in bytes.
@@ -38,6 +40,7 @@ public final class Tokenizer: Sendable {
             return text.bytes
         }
         usesRawBytes = definition.model.readsBytes && preTokenizer?.endsWithByteLevel ?? false
+        anchoring = TokenAnchor(definition.vocabulary, decoder)
         for id in postProcessor.before + postProcessor.after where !hasToken(id) {
             throw TokenizerError(.malformed, "post_processor: there is no token with the id \(id)")
         }

@@ -62,11 +62,40 @@ enum CharacterClass {
 
     /// `\w` of Rust's regex crate: Alphabetic, M, Nd, Pc and Join_Control.
     static func isWord(_ scalar: UInt32) -> Bool {
-        guard let unicode = Unicode.Scalar(scalar) else { return false }
+        guard let unicode = Unicode.Scalar(scalar), isKnown(scalar, by: (16, 0)) else {
+            return false
+        }
         if unicode.properties.isAlphabetic || scalar == 0x200C || scalar == 0x200D { return true }
         switch unicode.properties.generalCategory {
         case .decimalNumber, .connectorPunctuation: return true
         default: return isMark(scalar)
+        }
+    }
+
+    enum WordKind { case word, space, other }
+
+    /// How Rust's `\w+|[^\w\s]+` sees a character.
+    static func wordKind(_ scalar: UInt32) -> WordKind {
+        switch scalar {
+        case 0x30...0x39, 0x41...0x5A, 0x5F, 0x61...0x7A: .word
+        default: isWhitespace(scalar) ? .space : scalar >= 0x80 && isWord(scalar) ? .word : .other
+        }
+    }
+
+    /// Whether Unicode had the scalar by this version. Parts of the library carry old tables.
+    static func isKnown(_ scalar: UInt32, by version: (Int, Int)) -> Bool {
+        guard let age = Unicode.Scalar(scalar)?.properties.age else { return false }
+        return (age.major, age.minor) <= version
+    }
+
+    /// General category M as the library's normalizers know it (Unicode 9).
+    static func isCombining(_ scalar: UInt32) -> Bool {
+        guard scalar >= 0x300 else { return false }
+        // Two letters and a mark of today.
+        switch scalar {
+        case 0x1CF2, 0x1CF3: return true
+        case 0x111C9: return false
+        default: return isMark(scalar) && isKnown(scalar, by: UnicodeNormalization.version)
         }
     }
 
@@ -78,17 +107,19 @@ enum CharacterClass {
         }
     }
 
-    /// ASCII punctuation and general category P.
+    /// ASCII punctuation and general category P as the library's table has it (Unicode 8).
     static func isPunctuation(_ scalar: UInt32) -> Bool {
         switch scalar {
         case 0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E: return true
         case ..<0x80: return false
+        // A symbol and a mark today.
+        case 0x166D, 0x111C9: return true
         default: break
         }
         switch category(scalar) {
         case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation,
             .initialPunctuation, .finalPunctuation, .otherPunctuation:
-            return true
+            return isKnown(scalar, by: (8, 0))
         default: return false
         }
     }

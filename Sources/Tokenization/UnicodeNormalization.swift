@@ -1,4 +1,5 @@
-/// The four normalization forms of Unicode (UAX #15) over scalars, with tables of Unicode 14.
+/// The four normalization forms of Unicode (UAX #15) over scalars, with the tables of Unicode 9 that the `tokenizers`
+/// library (0.23) carries: what was added later it leaves alone.
 ///
 /// The standard library offers none publicly, and Foundation's work on whole strings without telling
 /// where a character came from.
@@ -27,6 +28,15 @@ enum UnicodeNormalization {
         }
     }
 
+    /// The version whose characters are known.
+    static let version = (9, 0)
+
+    private static func combiningClass(of scalar: UInt32) -> UInt8 {
+        guard scalar >= 0x300, let unicode = Unicode.Scalar(scalar) else { return 0 }
+        let found = unicode.properties.canonicalCombiningClass.rawValue
+        return found == 0 || !CharacterClass.isKnown(scalar, by: version) ? 0 : found
+    }
+
     static let tables: Tables = {
         var tables = Tables(attention: [UInt64](repeating: 0, count: 0x110000 >> 6))
         func mark(_ scalar: UInt32) {
@@ -45,11 +55,7 @@ enum UnicodeNormalization {
             tables.compatibility[code] = parts
         }
         for code in UInt32(0x300)..<0x20000 {
-            if let scalar = Unicode.Scalar(code),
-                scalar.properties.canonicalCombiningClass != .notReordered
-            {
-                mark(code)
-            }
+            if combiningClass(of: code) != 0 { mark(code) }
         }
         for jamo in UInt32(0x1161)...0x11C2 { mark(jamo) }
         return tables
@@ -66,6 +72,7 @@ enum UnicodeNormalization {
             let parts = item[item.index(after: mark)...].split(separator: ",").compactMap {
                 UInt32($0, radix: 16)
             }
+            guard CharacterClass.isKnown(code, by: version) else { continue }
             result.append((code, parts, item[mark] == "!"))
         }
         return result
@@ -117,10 +124,8 @@ enum UnicodeNormalization {
             for part in parts { decompose(part, origin, compatible: compatible, into: &result) }
             return
         }
-        let combiningClass =
-            scalar < 0x300
-            ? 0 : Unicode.Scalar(scalar)?.properties.canonicalCombiningClass.rawValue ?? 0
-        result.append(Element(scalar: scalar, origin: origin, combiningClass: combiningClass))
+        result.append(
+            Element(scalar: scalar, origin: origin, combiningClass: combiningClass(of: scalar)))
     }
 
     /// Sorts runs of marks by their class, keeping the order of equal ones.

@@ -35,7 +35,14 @@ extension Decoder: ModuleInventory {
                 other(path + ".self_attn.q_norm", config.queryNormWidth)
                 other(path + ".self_attn.k_norm", config.keyNormWidth)
             }
-            other(path + (config.matrixNaming == .conv1D ? ".mlp.act" : ".mlp.act_fn"), width)
+            switch config.matrixNaming {
+            case .separate: other(path + ".mlp.act_fn", width)
+            case .fused:
+                for name in ["mlp.activation_fn", "resid_attn_dropout", "resid_mlp_dropout"] {
+                    other(path + "." + name, width)
+                }
+            case .conv1D: other(path + ".mlp.act", width)
+            }
             for place in LayerNormPlace.allCases {
                 if let path = config.normPath(layer, place) {
                     other(path, width, hasBias: config.norm == .layer)

@@ -104,7 +104,6 @@ struct DecoderLayout: Sendable {
                     .unsupported, "\(config.family.rawValue): \(part) is not supported")
             }
         }
-        try refuse(config.matrixNaming == .fused, "joined matrices")
         try refuse(
             config.headCount % config.keyValueHeadCount != 0,
             "\(config.headCount) heads over \(config.keyValueHeadCount) key/value heads")

@@ -57,7 +57,7 @@ public final class ServedAdapter: Sendable {
         for bias in adapter.biases { biases[bias.plan.module.path] = bias.values }
 
         func update(
-            _ paths: [(path: String, columnStart: Int)], outputs: Int
+            _ paths: [(path: String, columnStart: Int)], outputs: Int, isPaired: Bool = false
         ) throws -> PackedUpdate? {
             var modules: [(module: AdaptedModule, columnStart: Int)] = []
             var norms: [[Float]?] = []
@@ -70,7 +70,8 @@ public final class ServedAdapter: Sendable {
             }
             if modules.isEmpty { return nil }
             return try PackedUpdate(
-                modules, outputs: outputs, elementType: elementType, compute: compute, norms: norms)
+                modules, outputs: outputs, isPaired: isPaired, elementType: elementType,
+                compute: compute, norms: norms)
         }
 
         layers = try (0..<config.layerCount).map { layer in
@@ -86,7 +87,8 @@ public final class ServedAdapter: Sendable {
                     return Product(
                         update: try update(
                             projections.map { ($0.path, $0.firstOutput) },
-                            outputs: config.outputs(of: product)),
+                            outputs: config.outputs(of: product),
+                            isPaired: weights.matrix(product).paired),
                         bias: try Self.bias(projections, weights.bias(product), biases))
                 }, attentionNorm: try norm(.attentionInput),
                 feedForwardNorm: try norm(.feedForwardInput))

@@ -4,10 +4,11 @@ import JSONModel
 public enum AdapterSpec: Codable, Sendable, Equatable {
     case register(AdapterRegistration)
     case merge(AdapterMerge)
+    case export(AdapterExport)
 
     /// What there is to do.
     public enum Action: String, Codable, Sendable, CaseIterable, WireEnumeration {
-        case register, merge
+        case register, merge, export
     }
 
     private enum ActionKey: String, CodingKey { case action }
@@ -18,6 +19,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
         case .register:
             try UnknownKeys.refuse(in: spec, except: AdapterRegistration.CodingKeys.self)
         case .merge: try UnknownKeys.refuse(in: spec, except: AdapterMerge.CodingKeys.self)
+        case .export: try UnknownKeys.refuse(in: spec, except: AdapterExport.CodingKeys.self)
         }
         self = try WireDecoder.decode(AdapterSpec.self, from: spec)
     }
@@ -29,6 +31,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
         switch try fields.decode(Action.self, forKey: .action) {
         case .register: self = .register(try AdapterRegistration(from: decoder))
         case .merge: self = .merge(try AdapterMerge(from: decoder))
+        case .export: self = .export(try AdapterExport(from: decoder))
         }
     }
 
@@ -36,6 +39,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
         switch self {
         case .register(let spec): try spec.encode(to: encoder)
         case .merge(let spec): try spec.encode(to: encoder)
+        case .export(let spec): try spec.encode(to: encoder)
         }
     }
 
@@ -45,6 +49,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
         case .register(let spec):
             ArtifactReference(model: spec.model.model, adapter: spec.name)
         case .merge(let spec): spec.product
+        case .export: nil
         }
     }
 
@@ -55,6 +60,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
         // An adapter brings the version of its base along.
         case .merge(let spec):
             spec.parts.map(\.adapter).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+        case .export(let spec): [spec.adapter]
         }
     }
 }

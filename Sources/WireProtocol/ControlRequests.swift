@@ -60,8 +60,18 @@ public struct PutRequest: Codable, Sendable, Equatable {
     }
 }
 
-/// `STATUS`, `HOLD` and `RELEASE`: jobs by selector (an id, its unique beginning or end, `last`,
-/// `all`, a label).
+/// `STATUS`: jobs by selector (an id, its unique beginning or end, `last`, `all`, a label).
+public struct StatusRequest: Codable, Sendable, Equatable {
+    public var jobs: [String]
+    /// `next` of the page before, with the same `jobs`.
+    public var after: String?
+    public init(jobs: [String], after: String? = nil) {
+        self.jobs = jobs
+        self.after = after
+    }
+}
+
+/// `HOLD` and `RELEASE`: jobs by selector, as for `STATUS`.
 public struct SelectRequest: Codable, Sendable, Equatable {
     public var jobs: [String]
     public init(jobs: [String]) { self.jobs = jobs }

@@ -5,7 +5,7 @@ import JSONModel
 
 /// Names that the protocol gives a meaning to.
 public enum BuiltInKind: String, Sendable, CaseIterable {
-    case infer, finetune, prepare, adapter, check
+    case infer, finetune, prepare, adapter, check, evaluate
 
     /// The input whose lines are tasks, for any kind.
     public static let linesInput = "lines"
@@ -80,15 +80,15 @@ public struct PrepareSpec: Codable, Sendable, Equatable {
     }
 }
 
-/// `check`: looks at the data of a fine-tune (input `data`) without training.
+/// `check`: looks at the data of a fine-tune (input `data`) without training, or plans one (and input `eval`).
 public struct CheckSpec: Codable, Sendable, Equatable {
     public enum Action: String, Codable, Sendable, CaseIterable, WireEnumeration {
-        case data
+        case data, plan
     }
     public var action: Action
     public var model: ArtifactReference
     public var recipe: Recipe?
-    /// How many rows to show with their loss mask.
+    /// With `data`: how many rows to show with their loss mask.
     public var rows: Int?
 
     enum CodingKeys: String, CodingKey, CaseIterable { case action, model, recipe, rows }
@@ -112,6 +112,9 @@ public struct CheckSpec: Codable, Sendable, Equatable {
         if let rows, !(0...1_000).contains(rows) {
             throw WireError(.invalidSpec, "must be 0 to 1000, not \(rows)", key: "rows")
         }
+        if rows != nil, action == .plan {
+            throw WireError(.invalidSpec, "is for `data`: a plan shows no rows", key: "rows")
+        }
     }
 }
 
@@ -122,6 +125,7 @@ public enum BuiltInSpec: Sendable, Equatable {
     case prepare(PrepareSpec)
     case adapter(AdapterSpec)
     case check(CheckSpec)
+    case evaluate(EvaluateSpec)
 
     /// Checks the spec and the names of the inputs of a submission of a built-in kind.
     ///
@@ -130,7 +134,7 @@ public enum BuiltInSpec: Sendable, Equatable {
     public init?(_ submission: Submission) throws(WireError) {
         guard let kind = BuiltInKind(rawValue: submission.kind.text) else { return nil }
         try self.init(kind: kind, spec: submission.spec)
-        try Self.check(inputs: submission.inputs.map(\.name.text), of: kind)
+        try check(inputs: submission.inputs.map(\.name.text), of: kind)
     }
 
     /// - Throws: `INVALID_SPEC` that names the key, from `spec` on.
@@ -149,6 +153,9 @@ public enum BuiltInSpec: Sendable, Equatable {
                 self = .adapter(try AdapterSpec(spec: spec))
             case .check:
                 self = .check(try Self.strict(CheckSpec.self, CheckSpec.CodingKeys.self, spec))
+            case .evaluate:
+                self = .evaluate(
+                    try Self.strict(EvaluateSpec.self, EvaluateSpec.CodingKeys.self, spec))
             }
         } catch {
             throw error.inside("spec").with(code: .invalidSpec)
@@ -162,14 +169,15 @@ public enum BuiltInSpec: Sendable, Equatable {
         case .finetune(let spec): [spec.model] + (spec.recipe.adapter.map { [$0] } ?? [])
         case .prepare: []
         case .adapter(let spec): spec.references
-        case .check(let spec): [spec.model]
+        case .check(let spec): [spec.model] + (spec.recipe?.adapter.map { [$0] } ?? [])
+        case .evaluate(let spec): spec.models
         }
     }
 
     /// The artifact that the job will register, without version.
     public var product: ArtifactReference? {
         switch self {
-        case .infer, .check: nil
+        case .infer, .check, .evaluate: nil
         case .finetune(let spec): ArtifactReference(model: spec.model.model, adapter: spec.name)
         case .prepare(let spec): ArtifactReference(model: spec.name)
         case .adapter(let spec): spec.product
@@ -183,13 +191,15 @@ public enum BuiltInSpec: Sendable, Equatable {
         return try WireDecoder.decode(type, from: spec)
     }
 
-    private static func check(inputs: [String], of kind: BuiltInKind) throws(WireError) {
+    private func check(inputs: [String], of kind: BuiltInKind) throws(WireError) {
         let (needed, allowed): ([String], [String]) =
-            switch kind {
+            switch self {
             case .infer: (["lines"], ["lines"])
             case .finetune: (["train"], ["train", "eval"])
+            case .adapter(.export): ([], ["prompts"])
             case .prepare, .adapter: ([], [])
-            case .check: (["data"], ["data"])
+            case .evaluate: (["eval"], ["eval"])
+            case .check(let spec): (["data"], spec.action == .plan ? ["data", "eval"] : ["data"])
             }
         for name in needed where !inputs.contains(name) {
             throw WireError(.invalidSpec, "\(kind) needs an input named `\(name)`", key: "inputs")

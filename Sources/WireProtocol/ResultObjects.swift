@@ -25,6 +25,10 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
     public var refused: [RefusedRow]
     /// How many were left out, where `refused` is cut short.
     public var refusedRows: Int?
+    /// Messages of the trained rows, and their assistant messages that are trained and that are not.
+    public var turns: Int?
+    public var trainedAnswers: Int?
+    public var untrainedAnswers: Int?
     /// Tokens computed, over the whole run.
     public var tokens: Int
     /// Tokens with a label, over the whole run.
@@ -58,6 +62,9 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         case trainedRows = "trained_rows"
         case refused
         case refusedRows = "refused_rows"
+        case turns
+        case trainedAnswers = "trained_answers"
+        case untrainedAnswers = "untrained_answers"
         case tokens
         case labelTokens = "label_tokens"
         case steps
@@ -81,7 +88,8 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
 
     public init(
         adapter: Product, rows: Int, trainedRows: Int, refused: [RefusedRow],
-        refusedRows: Int? = nil, tokens: Int, labelTokens: Int, steps: Int,
+        refusedRows: Int? = nil, turns: Int? = nil, trainedAnswers: Int? = nil,
+        untrainedAnswers: Int? = nil, tokens: Int, labelTokens: Int, steps: Int,
         skippedSteps: Int? = nil, epochs: Double, firstLoss: Double, lastLoss: Double,
         evalLossBefore: Double? = nil, evalLossAfter: Double? = nil, learningRate: Double,
         trainableParameters: Int, targets: [String: Int], seconds: Double, tokensPerSecond: Double,
@@ -93,6 +101,9 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         self.trainedRows = trainedRows
         self.refused = refused
         self.refusedRows = refusedRows
+        self.turns = turns
+        self.trainedAnswers = trainedAnswers
+        self.untrainedAnswers = untrainedAnswers
         self.tokens = tokens
         self.labelTokens = labelTokens
         self.steps = steps
@@ -237,11 +248,25 @@ public struct CheckResult: Codable, Sendable, Equatable {
         public var median: Int
         public var p95: Int
         public var max: Int
-        public init(min: Int, median: Int, p95: Int, max: Int) {
+        /// Rows by length, in ascending bins.
+        public var histogram: [Bin]?
+
+        /// Rows of at most `upto` tokens that no bin before counts.
+        public struct Bin: Codable, Sendable, Equatable {
+            public var upto: Int
+            public var rows: Int
+            public init(upto: Int, rows: Int) {
+                self.upto = upto
+                self.rows = rows
+            }
+        }
+
+        public init(min: Int, median: Int, p95: Int, max: Int, histogram: [Bin]? = nil) {
             self.min = min
             self.median = median
             self.p95 = p95
             self.max = max
+            self.histogram = histogram
         }
     }
 
@@ -252,10 +277,23 @@ public struct CheckResult: Codable, Sendable, Equatable {
             public var tokens: Int
             /// Whether the loss counts it.
             public var trained: Bool
-            public init(text: String, tokens: Int, trained: Bool) {
+            /// Its tokens one by one; left out where too many are shown.
+            public var pieces: [Piece]?
+            public init(text: String, tokens: Int, trained: Bool, pieces: [Piece]? = nil) {
                 self.text = text
                 self.tokens = tokens
                 self.trained = trained
+                self.pieces = pieces
+            }
+
+            /// One token: its id, and what it adds to the text (`\xNN` for parts of characters).
+            public struct Piece: Codable, Sendable, Equatable {
+                public var id: Int
+                public var text: String
+                public init(id: Int, text: String) {
+                    self.id = id
+                    self.text = text
+                }
             }
         }
         /// From 1.
@@ -269,9 +307,15 @@ public struct CheckResult: Codable, Sendable, Equatable {
 
     public var rows: Int
     public var usable: Int
+    /// Usable rows by form.
+    public var forms: [String: Int]?
+    /// Messages of the usable rows, and their assistant messages that are trained and that are not.
+    public var turns: Int?
+    public var trainedAnswers: Int?
+    public var untrainedAnswers: Int?
     public var tokens: Int
     public var labels: Int
-    /// Rows longer than `max_length`, which are cut.
+    /// Always 0: rows longer than `max_length` are refused, never cut.
     public var truncated: Int
     public var duplicates: Int
     /// Nil when no row is usable.
@@ -281,13 +325,26 @@ public struct CheckResult: Codable, Sendable, Equatable {
     public var shown: [Shown]?
     public var warnings: [String]?
 
+    enum CodingKeys: String, CodingKey {
+        case rows, usable, forms, turns
+        case trainedAnswers = "trained_answers"
+        case untrainedAnswers = "untrained_answers"
+        case tokens, labels, truncated, duplicates, lengths, refused, shown, warnings
+    }
+
     public init(
-        rows: Int, usable: Int, tokens: Int, labels: Int, truncated: Int, duplicates: Int,
+        rows: Int, usable: Int, forms: [String: Int]? = nil, turns: Int? = nil,
+        trainedAnswers: Int? = nil, untrainedAnswers: Int? = nil, tokens: Int, labels: Int,
+        truncated: Int, duplicates: Int,
         lengths: Lengths? = nil, refused: [RefusedRow] = [], shown: [Shown]? = nil,
         warnings: [String]? = nil
     ) {
         self.rows = rows
         self.usable = usable
+        self.forms = forms
+        self.turns = turns
+        self.trainedAnswers = trainedAnswers
+        self.untrainedAnswers = untrainedAnswers
         self.tokens = tokens
         self.labels = labels
         self.truncated = truncated

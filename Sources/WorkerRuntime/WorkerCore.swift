@@ -103,6 +103,7 @@ struct WorkerCore {
             spool.rewind(sentBefore: now + (.zero - Self.resendInterval))
         }
         if isDraining, active.isEmpty, spool.isEmpty, let session {
+            Failpoint.byeMade.reach()
             enqueue(.bye, ByeHeader(session: session))
             return .drained
         }
@@ -119,6 +120,7 @@ struct WorkerCore {
     }
 
     private mutating func sayHello(_ now: MonotonicTime) {
+        Failpoint.helloMade.reach()
         nextHello = now + helloInterval
         helloInterval = min(helloInterval * 2, Self.lastHelloInterval)
         helloID += 1
@@ -146,6 +148,7 @@ struct WorkerCore {
         _ now: MonotonicTime, residentBytes: () -> (now: Int, peak: Int?)
     ) {
         guard let session else { return }
+        Failpoint.beatMade.reach()
         nextBeat = now + heartbeat
         dispatchOut.removeAll { $0.verb == .beat }
         let held =
@@ -184,6 +187,7 @@ struct WorkerCore {
                 try requestStop(message, .cancelled)
             case .resultAck:
                 heard(now)
+                Failpoint.resultsAcknowledged.reach()
                 for item in try message.decode(ResultAckHeader.self).results {
                     spool.remove(AttemptName(task: item.task, attempt: item.attempt))
                 }
@@ -206,6 +210,7 @@ struct WorkerCore {
     private mutating func welcome(_ message: Message, _ now: MonotonicTime) throws(WireError) {
         if let id = message.requestID, id != "hello-\(helloID)" { return }
         let welcome = try message.decode(WorkerWelcome.self)
+        Failpoint.welcomed.reach()
         session = welcome.session
         helloInterval = Self.firstHelloInterval
         heartbeat = .milliseconds(max(10, welcome.heartbeatMs))
@@ -222,6 +227,7 @@ struct WorkerCore {
         let header = try message.decode(TaskHeader.self)
         // Of a session that this worker has given up: the broker hands them out anew.
         guard let session, header.session == nil || header.session == session else { return }
+        Failpoint.taskReceived.reach()
         heard(now)
         for (index, envelope) in header.tasks.enumerated() {
             var line: [UInt8]?
@@ -327,6 +333,7 @@ struct WorkerCore {
     }
 
     private mutating func ended(_ state: TaskState, _ end: TaskEnd, _ now: MonotonicTime) {
+        Failpoint.taskEnded.reach()
         leave(state)
         lastFinish = now
         defer { announceCredit() }
@@ -434,6 +441,7 @@ struct WorkerCore {
             guard let (frames, entries) = resultFrames(session) else { continue }
             guard try send(frames) else { return false }
             spool.markSent(entries, at: now)
+            Failpoint.resultsSent.reach()
         }
         if !progressOut.isEmpty, now >= nextProgress {
             nextProgress = now + Self.progressInterval

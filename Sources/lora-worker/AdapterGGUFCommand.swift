@@ -37,7 +37,8 @@ struct AdapterGGUFCommand: ParsableCommand {
         let layout = try GGUFAdapter.Layout(config)
         let adapter = try AdapterFolder.read(
             adapter, for: Modules(config: config), checkingBase: false)
-        try DurableFile.write(GGUFAdapter.bytes(adapter, layout: layout), to: output)
+        try DurableFile.write(
+            GGUFAdapter.bytes(adapter, layout: layout), to: output, mode: 0o644)
         print("\(output): \(adapter.modules.count) matrices of an adapter")
     }
 }

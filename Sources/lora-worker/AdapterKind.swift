@@ -1,6 +1,7 @@
 import JSONModel
 import LinuxSystem
 import LoRA
+import ModelFiles
 import WireProtocol
 import WorkerRuntime
 
@@ -13,6 +14,7 @@ enum AdapterKind {
         switch spec {
         case .register(let spec): return try register(spec, context)
         case .merge(let spec): return try AdapterMerging.run(spec, context)
+        case .export(let spec): return try AdapterExporting.run(spec, context)
         }
     }
 
@@ -22,13 +24,15 @@ enum AdapterKind {
     ) throws -> JobOutcome {
         let model = try context.shelf.model(of: context.envelope)
         // Checked from the copy, so that nothing can change between the look and the use.
-        let folder = try context.workdir() + "/adapter"
+        let folder = copyFolder(in: try context.workdir())
         try DurableFile.removeTree(folder)
-        let bytes =
-            spec.path.hasSuffix(".gguf")
-            ? try convert(spec.path, to: folder, model: model)
-            : try copy(spec.path, to: folder)
-        let adapter = try AdapterFolder.read(folder, for: model.decoder)
+        let (adapter, bytes) = try reading {
+            let bytes =
+                spec.path.hasSuffix(".gguf")
+                ? try convert(spec.path, to: folder, model: model)
+                : try copy(spec.path, to: folder)
+            return (try AdapterFolder.read(folder, for: model.decoder), bytes)
+        }
         let reference = ArtifactReference(model: spec.model.model, adapter: spec.name)
         let artifact = try artifact(adapter, reference, path: "adapter", bytes: bytes, model: model)
         let result = AdapterResult(
@@ -36,6 +40,18 @@ enum AdapterKind {
             alpha: adapter.config.alpha,
             targetModules: targetNames(adapter), parameters: parameterCount(adapter), bytes: bytes)
         return JobOutcome(result: try WireEncoder.encode(result), artifacts: [artifact])
+    }
+
+    /// Where what is to be registered is copied to.
+    static func copyFolder(in workdir: String) -> String { workdir + "/adapter" }
+
+    /// A file that is damaged here is the adapter's, not the model's.
+    static func reading<T>(_ body: () throws -> T) throws -> T {
+        do {
+            return try body()
+        } catch let error as ModelFileError {
+            throw TaskFailure.user("BAD_ADAPTER", "\(error)")
+        }
     }
 
     /// Writes a GGUF adapter as a PEFT folder; it is checked again from there, like any other.

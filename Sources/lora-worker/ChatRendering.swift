@@ -1,13 +1,15 @@
 import ChatTemplate
 import Datasets
 import JSONModel
+import WireProtocol
 
 /// The one path from messages to text, for inference and training alike.
 enum ChatRendering {
+    /// - Parameter now: What `strftime_now` shows: the job's own time, so that a retry asks the same.
     /// - Throws: `NO_TEMPLATE` when the model has none or it is not understood; the template's own errors.
     static func render(
         _ model: LoadedModel, messages: [JSONValue], tools: JSONValue?, variables: JSONObject,
-        addGenerationPrompt: Bool
+        addGenerationPrompt: Bool, now: LocalTime
     ) throws -> RenderedConversation {
         let template: ConversationTemplate
         switch model.template {
@@ -25,7 +27,7 @@ enum ChatRendering {
         do {
             let rendered = try template.render(
                 messages: .array(messages), tools: tools, addGenerationPrompt: addGenerationPrompt,
-                variables: variables, specialTokens: model.templateTokens, now: .now())
+                variables: variables, specialTokens: model.templateTokens, now: now)
             return RenderedConversation(
                 text: rendered.text, generationSpans: rendered.generationSpans)
         } catch {
@@ -37,12 +39,18 @@ enum ChatRendering {
 /// A model's template as the training data sees it.
 struct TrainingRenderer: ConversationRenderer {
     let model: LoadedModel
+    let now: LocalTime
 
     func renderConversation(
         _ messages: JSONValue, tools: JSONValue?, addGenerationPrompt: Bool, variables: JSONObject
     ) throws -> RenderedConversation {
         try ChatRendering.render(
             model, messages: messages.array ?? [], tools: tools, variables: variables,
-            addGenerationPrompt: addGenerationPrompt)
+            addGenerationPrompt: addGenerationPrompt, now: now)
     }
+}
+
+extension TaskEnvelope {
+    /// When the job was made: a UUIDv7 begins with it, in milliseconds. The same for every attempt.
+    var jobTime: LocalTime { LocalTime(secondsSince1970: Int(job.high >> 16) / 1000) }
 }

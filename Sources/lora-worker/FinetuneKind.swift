@@ -1,3 +1,4 @@
+import ChatTemplate
 import Datasets
 import FineTuning
 import JSONModel
@@ -21,7 +22,7 @@ enum FinetuneKind {
         let job = FineTuneJob(
             decoder: try decoder(recipe, model), base: model.prepared.manifest.base.text,
             baseModelName: spec.model.model.text,
-            builder: try TrainingSource.builder(recipe, model),
+            builder: try TrainingSource.builder(recipe, model, now: context.envelope.jobTime),
             recipe: recipe, trainingPath: try context.input("train"),
             evaluationPath: context.inputIfAny("eval"),
             startingAdapter: try startingAdapter(recipe, context, model),
@@ -36,7 +37,7 @@ enum FinetuneKind {
     }
 
     /// The base in the type that the recipe asks for: the mapped one, or one unpacked to float32.
-    private static func decoder(_ recipe: FineTuneRecipe, _ model: LoadedModel) throws -> Decoder {
+    static func decoder(_ recipe: FineTuneRecipe, _ model: LoadedModel) throws -> Decoder {
         guard let name = recipe.elementTypeName, name != model.decoder.elementType.rawValue else {
             return model.decoder
         }
@@ -46,7 +47,7 @@ enum FinetuneKind {
             hint: "add the model once more under another name with --dtype \(name)")
     }
 
-    private static func startingAdapter(
+    static func startingAdapter(
         _ recipe: FineTuneRecipe, _ context: JobContext, _ model: LoadedModel
     ) throws -> Adapter? {
         guard let name = recipe.startingAdapter else { return nil }
@@ -54,10 +55,12 @@ enum FinetuneKind {
         guard let artifact else {
             throw TaskFailure.user(.unknownArtifact, "recipe.adapter: there is no adapter \(name)")
         }
-        return try AdapterFolder.read(artifact.path, for: model.decoder)
+        return try AdapterKind.reading {
+            try AdapterFolder.read(artifact.path, for: model.decoder)
+        }
     }
 
-    private static func control(_ context: JobContext) -> FineTuneControl {
+    static func control(_ context: JobContext) -> FineTuneControl {
         FineTuneControl(
             stopRequested: {
                 switch context.task.stopReason {
@@ -104,6 +107,8 @@ enum FinetuneKind {
             rows: product.report.rows, trainedRows: product.report.usableRows,
             refused: product.report.refused.prefix(shown).map(TrainingSource.wire),
             refusedRows: product.report.refused.count > shown ? product.report.refused.count : nil,
+            turns: product.report.turns, trainedAnswers: product.report.trainedAnswers,
+            untrainedAnswers: product.report.untrainedAnswers,
             tokens: summary.tokens, labelTokens: summary.labels, steps: summary.steps,
             skippedSteps: summary.skippedSteps.isEmpty ? nil : summary.skippedSteps.count,
             epochs: summary.epochs, firstLoss: summary.firstLoss, lastLoss: summary.lastLoss,
@@ -130,7 +135,9 @@ enum FinetuneKind {
 
 /// What training data needs of a model.
 enum TrainingSource {
-    static func builder(_ recipe: FineTuneRecipe, _ model: LoadedModel) throws -> ExampleBuilder {
+    static func builder(
+        _ recipe: FineTuneRecipe, _ model: LoadedModel, now: LocalTime
+    ) throws -> ExampleBuilder {
         guard let tokenizer = model.tokenizer else {
             throw TaskFailure.user("NO_TOKENIZER", "the model has no tokenizer")
         }
@@ -138,7 +145,9 @@ enum TrainingSource {
             config: model.decoder.config, tokenizerEnd: model.tokenizerEnd)
         // Without a usable template rows with messages are refused one by one, by line.
         let renderer: TrainingRenderer? =
-            if case .success = model.template { TrainingRenderer(model: model) } else { nil }
+            if case .success = model.template { TrainingRenderer(model: model, now: now) } else {
+                nil
+            }
         return ExampleBuilder(tokenizer: tokenizer, renderer: renderer, options: options)
     }
 

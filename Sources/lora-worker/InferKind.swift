@@ -51,7 +51,7 @@ final class InferKind: @unchecked Sendable {
             do {
                 try begin(task)
             } catch {
-                let failure = TaskFailure(error)
+                let failure = TaskFailure(sorting: error)
                 task.fail(failure.error, param: failure.field)
             }
         }
@@ -70,10 +70,10 @@ final class InferKind: @unchecked Sendable {
             reason == .preempted ? task.giveWay() : task.endCancelled()
             return
         }
-        let known = shelf.loadedDigests.count
+        let known = shelf.loadCount
         let model = try shelf.model(of: task.envelope)
-        let adapter = try adapter(task.envelope, model)
-        if shelf.loadedDigests.count != known { onLoad() }
+        let (adapter, loadSeconds) = try adapter(task.envelope, model)
+        if loadSeconds != nil || shelf.loadCount != known { onLoad() }
         guard let line = task.request else {
             throw TaskFailure.user(.badLine, "the line is not JSON")
         }
@@ -85,7 +85,14 @@ final class InferKind: @unchecked Sendable {
         guard let tokenizer = model.tokenizer else {
             throw TaskFailure.user("NO_TOKENIZER", "the model has no tokenizer")
         }
-        let prompt = try Prompt(body, model: model, tokenizer: tokenizer)
+        let vocabulary = model.decoder.config.vocabularySize
+        if let token = body.sampling.logitBias.keys.filter({ $0 >= vocabulary }).min() {
+            throw TaskFailure.user(
+                .badLine, "the model has no token \(token); its ids end at \(vocabulary - 1)",
+                field: "body.logit_bias.\(token)")
+        }
+        let prompt = try Prompt(
+            body, model: model, tokenizer: tokenizer, now: task.envelope.jobTime)
         var request = GenerationRequest(
             prompt: prompt.tokens, adapter: adapter,
             maximumTokens: body.maximumTokens ?? (endpoint == .chat ? Int.max : 16))
@@ -96,12 +103,13 @@ final class InferKind: @unchecked Sendable {
         request.choiceCount = body.choiceCount
         request.logprobs = body.logprobs
         request.scoresPrompt = body.echo && body.logprobs != nil
-        submit(request, body: body, prompt: prompt, task, model, tokenizer)
+        submit(
+            request, body: body, prompt: prompt, task, model, tokenizer, loadSeconds: loadSeconds)
     }
 
     private func submit(
         _ request: GenerationRequest, body: InferenceBody, prompt: Prompt, _ task: WorkerTask,
-        _ model: LoadedModel, _ tokenizer: Tokenizer
+        _ model: LoadedModel, _ tokenizer: Tokenizer, loadSeconds: Double?
     ) {
         let response = ResponseBody(
             id: task.envelope.task.text, model: Self.pinnedName(task.envelope),
@@ -115,7 +123,7 @@ final class InferKind: @unchecked Sendable {
                     task.advance()
                     task.chunk(text, tokenIndex: tokenIndex, choice: choice)
                 case .finished(let result):
-                    let usage = Self.usage(result)
+                    let usage = Self.usage(result, loadSeconds: loadSeconds)
                     let json = response.json(
                         result, for: body, promptText: prompt.text, tokenizer: tokenizer)
                     switch task.stopReason {
@@ -126,30 +134,38 @@ final class InferKind: @unchecked Sendable {
                     default: task.succeed(response: json, usage: usage)
                     }
                 case .failed(let error):
-                    let failure = TaskFailure(error)
+                    let failure = TaskFailure(sorting: error)
                     task.fail(failure.error, param: failure.field)
                 }
             }
             task.onStop { _ in engine.cancel(id) }
         } catch {
-            task.fail(TaskFailure(error).error)
+            task.fail(TaskFailure(sorting: error).error)
         }
     }
 
-    /// The answer's counts and, since it may differ between runs, only here: how much of the prompt was in memory.
-    private static func usage(_ result: GenerationResult) -> [String: Double] {
-        let counts = (ResponseBody.usage(result).object?.entries ?? []).compactMap { entry in
-            entry.value.double.map { (entry.key, $0) }
+    /// The answer's counts and, since these may differ between runs, only here: how much of the prompt was in memory,
+    /// and whether the adapter had to be loaded for this line.
+    private static func usage(
+        _ result: GenerationResult, loadSeconds: Double?
+    ) -> [String: Double] {
+        var usage: [String: Double] = [:]
+        for entry in ResponseBody.usage(result).object?.entries ?? [] {
+            usage[entry.key] = entry.value.double
         }
-        return Dictionary(
-            uniqueKeysWithValues: counts + [
-                ("cached_tokens", Double(result.cachedTokens))
-            ])
+        usage["cached_tokens"] = Double(result.cachedTokens)
+        if let loadSeconds {
+            usage["adapter_loads"] = 1
+            usage["adapter_load_seconds"] = loadSeconds
+        }
+        return usage
     }
 
-    private func adapter(_ envelope: TaskEnvelope, _ model: LoadedModel) throws -> ServedAdapter? {
+    private func adapter(
+        _ envelope: TaskEnvelope, _ model: LoadedModel
+    ) throws -> (ServedAdapter?, loadSeconds: Double?) {
         guard let artifact = envelope.artifacts.first(where: { $0.type == .adapter }) else {
-            return nil
+            return (nil, nil)
         }
         guard let digest = ContentDigest(text: artifact.digest.text) else {
             throw TaskFailure(
@@ -190,11 +206,13 @@ struct Prompt {
     let tokens: [Int32]
 
     /// - Throws: `NO_TEMPLATE`, what the template or the tokenizer throws, or `BAD_LINE`.
-    init(_ body: InferenceBody, model: LoadedModel, tokenizer: Tokenizer) throws {
+    init(
+        _ body: InferenceBody, model: LoadedModel, tokenizer: Tokenizer, now: LocalTime
+    ) throws {
         switch body.prompt {
         case .text(let text):
             self.text = text
-            tokens = try tokenizer.encode(text, addSpecialTokens: true)
+            tokens = try tokenizer.plainSpans(text).ids
         case .tokens(let tokens):
             let limit = Int32(clamping: model.decoder.config.vocabularySize)
             if let wrong = tokens.first(where: { $0 >= limit }) {
@@ -207,7 +225,7 @@ struct Prompt {
         case .messages(let messages, let tools, let variables):
             let rendered = try ChatRendering.render(
                 model, messages: messages, tools: tools, variables: variables,
-                addGenerationPrompt: true)
+                addGenerationPrompt: true, now: now)
             text = rendered.text
             // The template writes the special tokens itself.
             tokens = try tokenizer.encode(text, addSpecialTokens: false)

@@ -54,6 +54,16 @@ struct JobContext: Sendable {
         return try BuiltInSpec(kind: kind, spec: envelope.spec)
     }
 
+    /// How the person who submitted the job calls what lies in the broker's folders.
+    var names: [(path: String, name: String)] {
+        var names = envelope.inputs.map { (path: $0.path, name: $0.name.text) }
+        names += envelope.artifacts.map { (path: $0.path, name: "\($0.name.text)@\($0.version)") }
+        if let workdir = envelope.workdir, case .adapter(.register(let spec))? = try? spec() {
+            names.append((path: AdapterKind.copyFolder(in: workdir), name: spec.path))
+        }
+        return names
+    }
+
     /// Ends the work when the broker wants it ended.
     func checkStop() throws(JobStopped) {
         switch task.stopReason {
@@ -72,7 +82,7 @@ enum JobRunner {
         do {
             _ = try SystemThread(name: "job-\(context.envelope.kind.text)") { run(context, work) }
         } catch {
-            context.task.fail(TaskFailure(error).error)
+            context.task.fail(TaskFailure(sorting: error).error)
         }
     }
 
@@ -89,10 +99,10 @@ enum JobRunner {
         } catch JobStopped.cancelled {
             task.endCancelled()
         } catch {
-            let failure = TaskFailure(error)
+            let failure = TaskFailure(sorting: error)
             task.log(
                 .error, "\(context.envelope.kind.text) \(context.envelope.task.text): \(failure)")
-            task.fail(failure.error)
+            task.fail(failure.calling(context.names).error)
         }
     }
 }

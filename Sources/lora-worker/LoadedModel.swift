@@ -49,12 +49,7 @@ final class LoadedModel: @unchecked Sendable {
         template = try prepared.chatTemplate().map { source in
             Result { try ConversationTemplate(source: source) }
         }
-        var tokens: [(name: String, text: String)] = []
-        for name in ["bos_token", "eos_token", "pad_token", "unk_token"] {
-            // Either the text, or an added token's description.
-            let value = settings?[name]
-            if let text = value?.string ?? value?["content"]?.string { tokens.append((name, text)) }
-        }
+        let tokens = TemplateSource.specialTokens(of: settings)
         templateTokens = tokens
         var ends = Set(prepared.config.specialTokens.end.compactMap { Int32(exactly: $0) })
         tokenizerEnd = tokens.first { $0.name == "eos_token" }.flatMap { [tokenizer] in
@@ -94,19 +89,23 @@ final class LoadedModel: @unchecked Sendable {
 
     /// An adapter, loaded if it is not in memory.
     ///
+    /// - Returns: How long the load took, in seconds; nil for an adapter that was in memory.
     /// - Throws: When the folder does not fit this base model.
-    func adapter(folder: String, digest: ContentDigest) throws -> ServedAdapter {
+    func adapter(
+        folder: String, digest: ContentDigest
+    ) throws -> (adapter: ServedAdapter, loadSeconds: Double?) {
         try lock.withLock {
-            if let known = adapters.find(digest) { return known }
+            if let known = adapters.find(digest) { return (known, nil) }
+            let start = MonotonicTime.now()
             // Registration has compared the copies of base matrices, if the file holds any.
             let adapter = try AdapterFolder.read(folder, for: decoder, checkingBase: false)
             let served = try decoder.serve(adapter, digest: digest, compute: packing)
             adapters.insert(served, digest)
-            return served
+            return (served, (MonotonicTime.now() - start).seconds)
         }
     }
 
-    /// Digests of the adapters in memory.
+    /// Digests of the adapters in memory, the last used first.
     var loadedAdapters: [ContentDigest] { lock.withLock { adapters.digests } }
 
     /// Whether nothing runs, so that the model may be put away.
@@ -129,7 +128,8 @@ struct AdapterCache {
 
     init(limitBytes: Int) { self.limitBytes = limitBytes }
 
-    var digests: [ContentDigest] { entries.map(\.digest) }
+    /// The last used first.
+    var digests: [ContentDigest] { entries.reversed().map(\.digest) }
 
     mutating func find(_ digest: ContentDigest) -> ServedAdapter? {
         guard let index = entries.lastIndex(where: { $0.digest == digest }) else { return nil }

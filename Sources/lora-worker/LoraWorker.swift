@@ -6,6 +6,7 @@ struct LoraWorker: ParsableCommand {
         commandName: "lora-worker",
         abstract:
             "Computes LoRA fine-tunes and inference for loraq; started by loraqd, or by hand as a tool.",
+        version: EngineNumerics.version,
         subcommands: [
             ServeCommand.self, VerifyCommand.self, TokenizeSubcommand.self,
             RenderSubcommand.self, AdapterGGUFCommand.self, MeasureCommand.self,

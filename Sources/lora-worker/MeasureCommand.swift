@@ -35,6 +35,21 @@ struct MeasureCommand: ParsableCommand {
         help: "What to measure: train, prefill, decode, adapters. All if left out.")
     var only: [String] = []
 
+    func validate() throws {
+        guard (0...1024).contains(threads) else {
+            throw ValidationError("--threads must be 0 (all cores) to 1024")
+        }
+        guard (1...4096).contains(rank) else { throw ValidationError("--rank must be 1 to 4096") }
+        guard (1...1000).contains(rounds) else {
+            throw ValidationError("--rounds must be 1 to 1000")
+        }
+        let known = ["train", "prefill", "decode", "adapters"]
+        if let other = only.first(where: { !known.contains($0) }) {
+            throw ValidationError(
+                "--only: there is no `\(other)`, only \(known.joined(separator: ", "))")
+        }
+    }
+
     func run() throws {
         let count = threads > 0 ? threads : max(1, HostResources.usableCPUs().count)
         let compute = try Compute(pool: ThreadPool(threads: count))

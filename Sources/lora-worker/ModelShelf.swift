@@ -13,17 +13,26 @@ final class ModelShelf: @unchecked Sendable {
     private let lock = NSLock()
     /// Least recently used first.
     private var models: [LoadedModel] = []
+    private var loads = 0
 
     init(pool: ThreadPool, memory: WorkerMemory) {
         self.pool = pool
         self.memory = memory
     }
 
+    /// Models loaded so far.
+    var loadCount: Int { lock.withLock { loads } }
+
     /// The base model that a task names.
     func model(of envelope: TaskEnvelope) throws -> LoadedModel {
         guard let artifact = envelope.artifacts.first(where: { $0.type == .model }) else {
             throw TaskFailure(ErrorObject(.internalError, .internal, "the task names no model"))
         }
+        return try model(artifact)
+    }
+
+    /// The base model of an artifact.
+    func model(_ artifact: TaskEnvelope.Artifact) throws -> LoadedModel {
         guard let digest = ContentDigest(text: artifact.digest.text) else {
             throw TaskFailure(
                 ErrorObject(.internalError, .internal, "the model's digest is malformed"))
@@ -37,6 +46,7 @@ final class ModelShelf: @unchecked Sendable {
             let loaded = try LoadedModel(
                 folder: artifact.path, digest: digest, pool: pool, memory: memory)
             models.append(loaded)
+            loads += 1
             if models.count > Self.maximumModels,
                 let index = models.dropLast().firstIndex(where: \.isIdle)
             {
@@ -46,10 +56,10 @@ final class ModelShelf: @unchecked Sendable {
         }
     }
 
-    /// Digests of what is in memory, for the broker's choice of worker.
+    /// Digests of what is in memory, for the broker's choice of worker: models first, the last used first.
     var loadedDigests: [BlobDigest] {
-        let models = lock.withLock { self.models }
-        return models.flatMap { [$0.digest] + $0.loadedAdapters }.compactMap {
+        let models = lock.withLock { Array(self.models.reversed()) }
+        return (models.map(\.digest) + models.flatMap(\.loadedAdapters)).compactMap {
             BlobDigest(text: $0.text)
         }
     }

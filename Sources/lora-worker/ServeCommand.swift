@@ -24,7 +24,8 @@ struct ServeCommand: ParsableCommand {
         // Threads inherit what their maker blocks and may run on, so both come before any is made.
         StopSignals.block()
         let environment = ProcessInfo.processInfo.environment
-        let kinds = ["infer", "finetune", "prepare", "adapter", "check"].compactMap(
+        try Failpoint.arm(environment[Failpoint.variable])
+        let kinds = ["infer", "finetune", "prepare", "adapter", "check", "evaluate"].compactMap(
             WireName.init(text:))
         guard let sequence = WireName(text: "sequence"), let job = WireName(text: "job") else {
             return
@@ -86,6 +87,7 @@ final class EngineHandler: TaskHandler, @unchecked Sendable {
         case .adapter: JobRunner.start(context, AdapterKind.run)
         case .finetune: JobRunner.start(context, FinetuneKind.run)
         case .check: JobRunner.start(context, CheckKind.run)
+        case .evaluate: JobRunner.start(context, EvaluateKind.run)
         case nil:
             task.fail(
                 ErrorObject(

@@ -29,8 +29,18 @@ struct TaskFailure: Error, CustomStringConvertible {
 
     var description: String { error.description }
 
+    /// The same in the person's words: what lies at a path of the broker's is called by the name that it has in the job.
+    func calling(_ names: [(path: String, name: String)]) -> TaskFailure {
+        var error = error
+        for (path, name) in names where !path.isEmpty {
+            error.message = error.message.replacing(path, with: name)
+            error.hint = error.hint?.replacing(path, with: name)
+        }
+        return TaskFailure(error, field: field)
+    }
+
     /// Sorts whatever a kind's work threw.
-    init(_ failure: any Error) {
+    init(sorting failure: any Error) {
         switch failure {
         case let failure as TaskFailure: self = failure
         case let failure as ErrorObject: self.init(failure)

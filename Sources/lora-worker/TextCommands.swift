@@ -22,9 +22,24 @@ struct TokenizeSubcommand: ParsableCommand {
     @Flag(help: "One JSON question per line in, one answer per line out.")
     var jsonl = false
 
+    @Option(
+        help:
+            "With --jsonl: encode all the texts so many times and print how long each time took, in place of ids."
+    )
+    var rounds: Int?
+
+    mutating func validate() throws {
+        if let rounds, !jsonl || !(1...1000).contains(rounds) {
+            throw ValidationError("--rounds must be from 1 to 1000, with --jsonl")
+        }
+    }
+
     func run() throws {
-        let command = TokenizeCommand(tokenizer: try Self.load(tokenizer))
-        if jsonl {
+        let tokenizer = try Self.load(tokenizer)
+        let command = TokenizeCommand(tokenizer: tokenizer)
+        if let rounds {
+            LineAnswers.write(try Self.measure(tokenizer, rounds: rounds).serialized())
+        } else if jsonl {
             LineAnswers.run(command.answer)
         } else {
             let text = String(
@@ -32,6 +47,33 @@ struct TokenizeSubcommand: ParsableCommand {
             let question: JSONValue = ["text": .string(text)]
             LineAnswers.write(command.answer(question.serialized()))
         }
+    }
+
+    /// Encodes the texts of standard input on this thread; seconds of each round, without reading and writing.
+    private static func measure(_ tokenizer: Tokenizer, rounds: Int) throws -> JSONValue {
+        var texts: [String] = []
+        while let line = readLine(strippingNewline: true) {
+            guard let text = try JSONValue.parse(Array(line.utf8))["text"]?.string else {
+                throw ValidationError("line \(texts.count + 1) has no \"text\"")
+            }
+            texts.append(text)
+        }
+        var seconds: [JSONValue] = []
+        var ids = 0
+        for _ in 0..<rounds {
+            ids = 0
+            let clock = ContinuousClock()
+            let time = try clock.measure {
+                for text in texts {
+                    ids += try tokenizer.encode(text, addSpecialTokens: false).count
+                }
+            }
+            seconds.append(.number(time / .seconds(1)))
+        }
+        return [
+            "bytes": .integer(Int64(texts.reduce(0) { $0 + $1.utf8.count })),
+            "ids": .integer(Int64(ids)), "seconds": .array(seconds),
+        ]
     }
 
     private static func load(_ path: String) throws -> Tokenizer {
@@ -52,28 +94,22 @@ struct RenderSubcommand: ParsableCommand {
         abstract: "Renders conversations with a chat template.",
         discussion: """
             Reads one JSON object per line: {"messages", "tools", "add_generation_prompt", "special_tokens", "now", …}, or \
-            {"template", "context"} for a template of its own. Answers {"text", "generation"?} or {"error": {"type", "message"}}.
+            {"template", "context"} for a template of its own. Without "special_tokens" those of the folder or the GGUF file \
+            are taken. Answers {"text", "generation"?} or {"error": {"type", "message"}}.
             """)
 
-    @Option(help: "A template file, or a model folder.")
+    @Option(help: "A template file, a model folder, or a GGUF file with a template in it.")
     var template: String?
 
     @Flag(help: "One JSON question per line in, one answer per line out (always so).")
     var jsonl = false
 
     func run() throws {
-        let source: String? = try template.flatMap { path in
-            guard FilePath.isDirectory(path) else {
-                return String(decoding: try FilePath.read(path, limit: 16 << 20), as: UTF8.self)
-            }
-            let settingsPath = path + "/" + PreparedFileName.tokenizerConfig
-            let settings =
-                FilePath.exists(settingsPath)
-                ? try JSONValue.parse(FilePath.read(settingsPath, limit: 16 << 20)) : nil
-            return try ChatTemplateFile.read(folder: path, tokenizerConfig: settings)
-        }
-        let parsed = try source.map { try ConversationTemplate(source: $0) }
-        LineAnswers.run(RenderCommand(template: parsed).answer)
+        let source = try template.map { try TemplateSource(path: $0) }
+        LineAnswers.run(
+            RenderCommand(
+                template: source?.template, specialTokens: source?.specialTokens ?? []
+            ).answer)
     }
 }
 

@@ -23,10 +23,11 @@ struct VerificationCase {
                 Tolerances(
                     logits: 1e-4, loss: 1e-4, gradients: 1e-4, trainingLosses: 1e-4, trained: 1e-3,
                     exactTokens: true)
-            // Rounding weights, activations and adapters to 8 bits: about 2^-8 a product, a dozen in a row.
+            // Rounding weights, activations and adapters to 8 bits: about 2^-8 a product, a dozen in a row. Where
+            // attention is sharp (Granite with attention_multiplier 1), transformers in bfloat16 is 1e-1 from float32.
             case .bfloat16:
                 Tolerances(
-                    logits: 4e-2, loss: 1e-2, gradients: 8e-2, trainingLosses: 2e-2, trained: 2e-1,
+                    logits: 8e-2, loss: 1e-2, gradients: 2e-1, trainingLosses: 2e-2, trained: 3e-1,
                     exactTokens: false)
             }
         }

@@ -1,11 +1,9 @@
-import ChatTemplate
 import Datasets
 import JSONModel
 import Kernels
 import LinuxSystem
 import LoRA
 import ModelFiles
-import Tokenization
 import Transformer
 
 /// A folder with reference.json: real fine-tunes of a small chat model, from text to every step's loss.
@@ -40,7 +38,7 @@ struct VerificationReference {
         guard let tasks, !tasks.isEmpty else {
             throw ModelFileError(.malformed, file: path, item: "tasks", "is missing or empty")
         }
-        let builder = try builder(config, model)
+        let builder = try ReferenceText(model: model).builder(config)
         for (name, task) in tasks.entries {
             let training = try training(task, name: name, path: path, builder: builder)
             let step = try TrainingStep(
@@ -106,27 +104,5 @@ struct VerificationReference {
             betas: (0.9, 0.999), epsilon: settings?["eps"]?.double ?? 1e-8,
             weightDecay: settings?["weight_decay"]?.double ?? 0,
             maximumNorm: settings?["max_grad_norm"]?.double ?? 1, steps: steps)
-    }
-
-    private func builder(_ config: ModelConfig, _ model: String) throws -> ExampleBuilder {
-        let tokenizer = try Tokenizer(contentsOf: model + "/tokenizer.json")
-        let settingsPath = model + "/tokenizer_config.json"
-        let settings = try JSONValue.parse(FilePath.read(settingsPath))
-        guard let source = settings["chat_template"]?.string else {
-            throw ModelFileError(
-                .malformed, file: settingsPath, item: "chat_template", "is missing")
-        }
-        var special: [(name: String, text: String)] = []
-        for name in ["bos_token", "eos_token", "pad_token"] {
-            if let text = settings[name]?.string { special.append((name, text)) }
-        }
-        return ExampleBuilder(
-            tokenizer: tokenizer,
-            renderer: TemplateRenderer(
-                template: try ConversationTemplate(source: source), specialTokens: special),
-            options: ExampleOptions(
-                maximumLength: config.maximumPositions,
-                endTokens: Set(config.specialTokens.end.map { Int32(clamping: $0) }),
-                endOfText: nil, vocabularySize: config.vocabularySize))
     }
 }

@@ -11,7 +11,9 @@ struct VerifyCommand: ParsableCommand {
             A case is a folder with model/, adapter/<variant>/, expected.safetensors, train.json and trained/, as \
             transformers and PEFT computed them. For each tensor the largest difference over the largest expected \
             value is printed. A folder with reference.json (examples/seedling) is trained from its text instead, and the \
-            losses of all steps are compared. Exit code 0: all within tolerance; 1: a case is not, or cannot be computed.
+            losses of all steps are compared. A folder with expected.json and train/run.json (a real chat model with a PEFT run) \
+            needs the model by --model; texts, tokens, scores, the whole training run and the replies after it are compared. \
+            Exit code 0: all within tolerance; 1: a case is not, or cannot be computed.
             """)
 
     enum Precision: String, ExpressibleByArgument, CaseIterable {
@@ -36,8 +38,21 @@ struct VerifyCommand: ParsableCommand {
     )
     var steps = 10
 
+    @Option(
+        help: ArgumentHelp(
+            "For folders with expected.json: the model's Hugging Face folder.", valueName: "folder")
+    )
+    var model: String?
+
     @Flag(help: "Print every tensor, not only the worst of each group.")
     var verbose = false
+
+    func validate() throws {
+        guard (0...1024).contains(threads) else {
+            throw ValidationError("--threads must be 0 (all cores) to 1024")
+        }
+        guard steps >= 1 else { throw ValidationError("--steps must be at least 1") }
+    }
 
     func run() throws {
         let count = threads > 0 ? threads : max(1, HostResources.usableCPUs().count)
@@ -52,6 +67,15 @@ struct VerifyCommand: ParsableCommand {
                         folder: path, elementType: dtype.elementType, compute: compute,
                         report: report, maximumSteps: steps
                     ).run()
+                } else if VerificationModel.isReference(path) {
+                    guard let model else {
+                        throw ValidationError("\(path) needs its model: --model FOLDER")
+                    }
+                    let real = try VerificationModel(
+                        folder: path, model: model, elementType: dtype.elementType,
+                        compute: compute, report: report)
+                    try real.run()
+                    try VerificationModelTraining(real).run()
                 } else {
                     try VerificationCase(
                         folder: path, elementType: dtype.elementType, compute: compute,

@@ -11,12 +11,30 @@ enum EntryPoint {
         Interrupts.install()
         var wantsJSON = arguments.contains("--json")
         do {
-            var command = try Loraq.parseAsRoot(hoistingHome(arguments))
-            wantsJSON = (command as? any SessionCommand)?.common.json ?? wantsJSON
+            let arguments = hoistingHome(arguments)
+            try CommandNames.check(arguments)
+            var command = try parse(arguments)
+            wantsJSON = (command as? any CommonCommand)?.common.json ?? wantsJSON
             try command.run()
             return ExitStatus.success.rawValue
         } catch {
             return report(error, asJSON: wantsJSON)
+        }
+    }
+
+    private static func parse(_ arguments: [String]) throws -> any ParsableCommand {
+        do {
+            return try Loraq.parseAsRoot(arguments)
+        } catch {
+            let message = Loraq.message(for: error)
+            if Loraq.exitCode(for: error) == .validationFailure,
+                let number = CommandNames.negativeNumber(in: arguments),
+                message.contains("Missing expected argument")
+                    || message.contains("Unknown option '\(number)'")
+            {
+                throw ToolError.usage("`\(number)` is below 0: no number here can be")
+            }
+            throw error
         }
     }
 
@@ -40,13 +58,10 @@ enum EntryPoint {
 
     /// Puts options after the subcommand's words, before anything that may end the options.
     private static func insert(_ options: [String], into arguments: [String]) -> [String] {
-        let groups: Set<String> = ["models", "adapters", "data", "workers"]
         guard let command = arguments.first, !command.hasPrefix("-") else {
             return arguments + options
         }
-        let isNested =
-            groups.contains(command) && arguments.count > 1 && !arguments[1].hasPrefix("-")
-        let words = isNested ? 2 : 1
+        let words = max(1, CommandNames.words(of: arguments))
         return Array(arguments[..<words]) + options + Array(arguments[words...])
     }
 
@@ -56,14 +71,18 @@ enum EntryPoint {
         switch error {
         case let code as ExitCode: return code.rawValue
         case let error as ToolError:
-            show(error.message, hint: error.hint, status: error.status, answer: nil, asJSON)
+            show(error, asJSON: asJSON)
             return error.status.rawValue
         case let error as ClientError:
             let status = status(of: error)
             show(error.message, hint: error.hint, status: status, answer: error.answer, asJSON)
             return status.rawValue
-        default: return reportParsing(error)
+        default: return reportParsing(error, asJSON: asJSON)
         }
+    }
+
+    static func show(_ error: ToolError, asJSON: Bool) {
+        show(error.message, hint: error.hint, status: error.status, answer: error.answer, asJSON)
     }
 
     static func status(of error: ClientError) -> ExitStatus {
@@ -111,21 +130,27 @@ enum EntryPoint {
     }
 
     /// Help, version and completion scripts go to standard output; wrong arguments to standard error.
-    private static func reportParsing(_ error: any Error) -> Int32 {
-        let text = Loraq.fullMessage(for: error)
+    private static func reportParsing(_ error: any Error, asJSON: Bool) -> Int32 {
         switch Loraq.exitCode(for: error) {
         case .success:
             do {
-                try StandardStreams.print(text)
+                try StandardStreams.print(Loraq.fullMessage(for: error))
                 return ExitStatus.success.rawValue
             } catch {
-                return ExitStatus.failure.rawValue
+                return report(error, asJSON: asJSON)
             }
         case .validationFailure:
-            StandardStreams.note(text)
+            if asJSON {
+                show(
+                    Loraq.message(for: error), hint: "`loraq COMMAND --help` lists what it takes",
+                    status: .usage, answer: nil, true)
+            } else {
+                StandardStreams.note(Loraq.fullMessage(for: error))
+            }
             return ExitStatus.usage.rawValue
         default:
-            StandardStreams.note(text)
+            // An error of the system's or of Foundation's, without its domain and code.
+            show(ToolError.reason(error), hint: nil, status: .failure, answer: nil, asJSON)
             return ExitStatus.failure.rawValue
         }
     }

@@ -23,13 +23,15 @@ struct Loraq: ParsableCommand {
         groupedSubcommands: [
             CommandGroup(
                 name: "Broker",
-                subcommands: [Up.self, Down.self, Ping.self, Doctor.self, Workers.self]),
+                subcommands: [
+                    Up.self, Down.self, Ping.self, Doctor.self, Workers.self, Backup.self,
+                ]),
             CommandGroup(name: "Models and adapters", subcommands: [Models.self, Adapters.self]),
             CommandGroup(
                 name: "Submitting",
                 subcommands: [
                     Finetune.self, Batch.self, Submit.self, Generate.self, Chat.self,
-                    DataCommand.self,
+                    DataCommand.self, Plan.self, Evaluate.self,
                 ]),
             CommandGroup(
                 name: "Jobs",

@@ -16,7 +16,7 @@ struct Loraqd: ParsableCommand {
             starts it in the background. Once its sockets are bound it writes the
             one line `ready` to standard output. All its state lies under its home
             folder: the queue (jobs.sqlite), uploads (blobs/), models and adapters,
-            results (runs/), worker logs (logs/), sockets and lock (run/). Kill it
+            results (runs/), worker logs (logs/), sockets (run/). Kill it
             at any time and start it again: every acknowledged job goes on, and
             workers that still run are taken over, not started twice.
 
@@ -34,8 +34,8 @@ struct Loraqd: ParsableCommand {
 
             ENVIRONMENT
               LORAQ_HOME       home folder, unless --home is given
-              LORAQ_*, OPENBLAS_CORETYPE, OPENBLAS_L2_SIZE, PATH, HOME, LANG,
-              LC_ALL, TZ, TMPDIR
+              PATH, HOME, LANG, LC_ALL, TZ, TMPDIR, OPENBLAS_CORETYPE,
+              OPENBLAS_L2_SIZE, LORAQ_ISA, LORAQ_BROKER_GRACE_MS
                                passed on to workers; nothing else is
 
             EXIT STATUS
@@ -97,9 +97,16 @@ struct Loraqd: ParsableCommand {
         guard (1...36_500).contains(retentionDays) else {
             throw ValidationError("--retention-days must be 1 to 36500")
         }
-        if let memory, memory < 1 { throw ValidationError("--memory must be at least 1 MiB") }
-        guard heartbeatMs >= 10, leaseMs >= 2 * heartbeatMs else {
-            throw ValidationError("--lease-ms must be at least twice --heartbeat-ms")
+        if home?.isEmpty == true { throw ValidationError("--home must name a folder") }
+        if let memory, !(1...1 << 30).contains(memory) {
+            throw ValidationError("--memory must be 1 to \(1 << 30) MiB")
+        }
+        guard (10...3_600_000).contains(heartbeatMs) else {
+            throw ValidationError("--heartbeat-ms must be 10 to 3600000")
+        }
+        guard (2 * heartbeatMs...86_400_000).contains(leaseMs) else {
+            throw ValidationError(
+                "--lease-ms must be at least twice --heartbeat-ms, and at most 86400000")
         }
         for folder in workers where !FilePath.isDirectory(folder) {
             throw ValidationError("--workers: there is no folder \(folder)")
@@ -108,6 +115,7 @@ struct Loraqd: ParsableCommand {
 
     func run() throws {
         let log = PlainLogHandler.logger(level: Logger.Level(rawValue: logLevel) ?? .info)
+        try Failpoint.arm(ProcessInfo.processInfo.environment[Failpoint.variable])
         let signals = ProcessSettings.apply(log)
         let server: BrokerServer
         do {

@@ -203,6 +203,26 @@ import Testing
         #expect(again.count == 1 && again[0].key.attempt == 4 && again[0].generation == 2)
     }
 
+    @Test func aRetryOfABatchWhoseOtherLinesWereRefusedSaysThatTheyMustBeSubmitted() throws {
+        let harness = Harness()
+        harness.submit(harness.submission(1, kind: "infer", lines: true))
+        let error = BrokerError(.unknownArtifact, .user, "M:late is not registered")
+        harness.split(
+            1, lines: 2, bad: [BadLine(index: 1, number: 2, customID: "b", error: error)])
+        harness.hello("w1", sequences: 2)
+        for given in harness.takeGiven("w1") { harness.finish(given) }
+        #expect(harness.state(1) == .succeeded)
+        harness.send(
+            .retry(harness.id(1), scope: .failed, anyNumerics: false, request: RequestID(77)))
+        guard case .failed(let refusal)? = harness.reply(RequestID(77)) else {
+            Issue.record("not refused")
+            return
+        }
+        #expect(refusal.message.contains("1 were refused when it was read"))
+        #expect(refusal.hint?.contains("submit them as a new job") == true)
+        #expect(refusal.hint?.contains("--all") == false)
+    }
+
     @Test("KINDS 20: those in hand of a dead worker go back at no cost and run alone")
     func thoseInHandOfADeadWorkerGoBackAtNoCostAndRunAlone() {
         let harness = Harness()

@@ -91,6 +91,15 @@ import Testing
         #expect(codes { $0.job.status.counts.total = 5 } == ["INPUT", "MISSING"])
     }
 
+    @Test func aJobThatEndedBeforeItsFileWasReadIsNotProvenAndSaysWhy() {
+        let page = check { ledger in
+            ledger.job.status.state = .cancelled
+            ledger.job.status.counts.total = nil
+        }
+        #expect(page.problems.map(\.code) == ["NOT_SPLIT"] && page.isComplete)
+        #expect(page.problems.first?.message.contains("before its file was read") == true)
+    }
+
     @Test func whatARetryOfEverythingRanAgainDoesNotCount() {
         let page = check { ledger in
             ledger.job.status.generation = 2

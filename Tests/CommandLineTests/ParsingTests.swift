@@ -1,4 +1,5 @@
 import ArgumentParser
+import LoraqClient
 import Testing
 
 @testable import loraq
@@ -35,18 +36,23 @@ import Testing
         #expect(batch.strict)
         #expect(batch.output == "out.jsonl")
 
-        #expect(try parse(Models.Add.self, "models add tiny ./m --no-wait").noWait)
+        #expect(try parse(Models.Add.self, "models add tiny ./m --no-wait").options.noWait)
         #expect(try parse(Models.Remove.self, "models remove tiny").name == "tiny")
         #expect(try parse(Adapters.Add.self, "adapters add a ./a --model tiny").model == "tiny")
         #expect(try parse(Adapters.Export.self, "adapters export tiny:a@2 out").folder == "out")
         let merge = try parse(
             Adapters.Merge.self, "adapters merge tiny:a:0.7 b@2:-0.3 --name ab --rank 4")
-        #expect(merge.parts == ["tiny:a:0.7", "b@2:-0.3"] && merge.rank == 4)
+        #expect(merge.parts == ["tiny:a:0.7", "b@2:-0.3"] && merge.reduction.rank == 4)
         #expect(
-            try parse(Adapters.Truncate.self, "adapters truncate ab --energy 0.9 --name c").energy
+            try parse(Adapters.Truncate.self, "adapters truncate ab --energy 0.9 --name c")
+                .reduction.energy
                 == 0.9)
         #expect(
             try parse(Adapters.Scale.self, "adapters scale tiny:a -1 --name not-a").factor() == -1)
+        let wrong = #expect(throws: (any Error).self) {
+            try Loraq.parseAsRoot(["adapters", "scale", "tiny:a", "-1", "--name", "b", "--nowait"])
+        }
+        #expect(wrong.map { Loraq.fullMessage(for: $0) }?.contains("option '--nowait'") == true)
         #expect(
             try parse(Adapters.Scale.self, "adapters scale --name b tiny:a 0.5 -q").factor() == 0.5)
         #expect(
@@ -97,6 +103,19 @@ import Testing
         } catch {
             #expect(Loraq.exitCode(for: error) == .validationFailure)
         }
+    }
+
+    @Test func theRateOfABatchIsThatOfItsAnswers() throws {
+        let batch = try parse(Batch.self, "batch in.jsonl -o out.jsonl")
+        let job = try JobSnapshot([
+            "job": "j", "state": "succeeded", "started_at_ms": 1000, "finished_at_ms": 3000,
+            "counts": ["total": 60_001, "done": 1, "failed": 60_000],
+        ])
+        #expect(
+            batch.summary(job) == """
+                1 of 60,001 lines answered in 2.0s, 0.5 lines/s; results in out.jsonl
+                60,000 lines failed: loraq errors j
+                """)
     }
 
     @Test func helpNamesTheExitCodes() {

@@ -63,7 +63,7 @@ import Testing
                 label     nightly
                 priority  5
                 state     succeeded  (submitted 1m ago, ran 1m 04s)
-                tasks     2,000 in all, 1,997 done, 2 failed, 1 dead, 31.3 lines/s
+                tasks     2,000 in all, 1,997 done, 2 failed, 1 dead, 31.2 lines/s
                 usage     prompt_tokens 123,456, completion_tokens 45,678
                 after     0193a1b2-0000-7000-8000-000000000001
 
@@ -113,6 +113,16 @@ import Testing
         #expect(text.contains("waits for  no ready worker takes finetune\n"))
     }
 
+    @Test func aJobThatEndedBeforeItsFileWasReadIsNotBeingRead() throws {
+        func text(_ state: String) throws -> String {
+            let job = try JobSnapshot(["job": "x", "kind": "infer", "state": .string(state)])
+            return JobText.detail(job, nowMs: Self.now, style: .plain)
+        }
+        #expect(try text("splitting").contains("the file is being read"))
+        #expect(
+            try text("cancelled").contains("the job ended before its file was read to the end"))
+    }
+
     @Test func exitStatusOfJobs() throws {
         let batch = try JobSnapshot(Self.batch)
         let failed = try JobSnapshot(Self.fineTune)
@@ -130,6 +140,19 @@ import Testing
         #expect(error.status == .interrupted)
         #expect(error.message == "interrupted; j goes on")
         #expect(error.hint == "come back with `loraq wait j`, or end it with `loraq cancel j`")
+    }
+
+    @Test func anInterruptedWaitForManyJobsNeverAdvisesToCancelAll() {
+        let jobs = ["a", "b", "c", "d"]
+        let labelled = JobWaiter.interrupted(jobs, ["sweep"])
+        #expect(labelled.message == "interrupted; 4 jobs go on")
+        #expect(
+            labelled.hint
+                == "come back with `loraq wait sweep`, or end them with `loraq cancel sweep`")
+        for selectors in [["all"], [], jobs, ["all", "sweep"]] {
+            let hint = JobWaiter.interrupted(jobs, selectors).hint ?? ""
+            #expect(hint.contains("`loraq jobs`") && !hint.contains("all"))
+        }
     }
 }
 
@@ -267,14 +290,15 @@ import Testing
 
 @Suite struct DoctorTests {
     @Test func processors() {
-        func verdict(_ flags: String) -> String {
-            let finding = Examination.processor(cpuInfo: "model : x\n\(flags)\n", cores: 2)
+        func verdict(_ flags: String, vendor: String = "AuthenticAMD") -> String {
+            let finding = Examination.processor(
+                cpuInfo: "vendor_id\t: \(vendor)\n\(flags)\n", cores: 2)
             return "\(finding.verdict.rawValue) \(finding.message)"
         }
-        #expect(
-            verdict("flags\t\t: fpu avx2 fma avx512f avx512_bf16")
-                == "ok 2 cores, AVX-512 with BF16")
-        #expect(verdict("flags\t\t: fpu avx2 fma avx512f") == "ok 2 cores, AVX-512")
+        let all = "flags\t\t: fpu avx2 fma avx512f avx512bw avx512vl avx512dq avx512_bf16"
+        #expect(verdict(all) == "ok 2 cores, AVX-512 with BF16")
+        #expect(verdict(all, vendor: "GenuineIntel") == "ok 2 cores, AVX-512")
+        #expect(verdict("flags\t\t: fpu avx2 fma avx512f") == "ok 2 cores, AVX2")
         #expect(verdict("flags\t\t: fpu avx2 fma") == "ok 2 cores, AVX2")
         #expect(verdict("Features\t: fp asimd") == "ok 2 cores, NEON")
         #expect(verdict("flags\t\t: fpu").hasPrefix("warn"))
@@ -311,11 +335,15 @@ import Testing
     @Test func theReport() {
         let text = DataReport.text(
             [
-                "rows": 10, "trained_rows": 9, "tokens": 400, "label_tokens": 100,
-                "lengths": ["min": 12, "p50": 40, "p95": 80, "max": 90], "truncated": 0,
+                "rows": 10, "usable": 9, "forms": ["messages": 8, "text": 1], "turns": 20,
+                "trained_answers": 9, "untrained_answers": 1, "tokens": 400, "labels": 100,
+                "lengths": [
+                    "min": 12, "median": 40, "p95": 80, "max": 90,
+                    "histogram": [["upto": 16, "rows": 2], ["upto": 128, "rows": 7]],
+                ], "truncated": 0,
                 "duplicates": 1,
                 "refused": [["line": 4, "code": "BAD_LINE", "message": "role `bot` is unknown"]],
-                "rendered": [
+                "shown": [
                     [
                         "line": 1,
                         "spans": [
@@ -331,10 +359,15 @@ import Testing
                 rows        10
                 trained     9
                 refused     1
+                forms       8 messages, 1 text
+                turns       20 messages: 9 answers trained, 1 not
                 tokens      400, 100 of them trained (25%)
                 lengths     shortest 12, half below 40, 95% below 80, longest 90
-                truncated   0
                 duplicates  1
+
+                TOKENS  ROWS  SHARE
+                  ≤ 16     2  ###########
+                 ≤ 128     7  ########################################
 
                 refused rows
                   line 4  BAD_LINE: role `bot` is unknown
@@ -346,7 +379,38 @@ import Testing
                 """)
     }
 
-    @Test func theWiresOwnNamesAreRead() {
+    @Test func tokensOneByOne() {
+        let text = DataReport.text(
+            [
+                "rows": 1, "usable": 1, "tokens": 3, "labels": 1, "duplicates": 0, "refused": [],
+                "shown": [
+                    [
+                        "line": 7,
+                        "spans": [
+                            [
+                                "text": "Q ", "tokens": 1, "trained": false,
+                                "pieces": [["id": 5, "text": "Q "]],
+                            ],
+                            [
+                                "text": "a\n", "tokens": 2, "trained": true,
+                                "pieces": [["id": 60000, "text": "a"], ["id": 1, "text": "\n"]],
+                            ],
+                        ],
+                    ]
+                ],
+            ], file: "t", byToken: true, style: .plain)
+        #expect(
+            text.hasSuffix(
+                """
+                line 7
+                     0         5  "Q "
+                     1 +   60000  "a"
+                     2 +       1  "\\n"
+
+                """))
+    }
+
+    @Test func refusedRowsBeyondTheListAreCounted() {
         let text = DataReport.text(
             [
                 "rows": 200, "usable": 50, "tokens": 4, "labels": 1, "truncated": 0,

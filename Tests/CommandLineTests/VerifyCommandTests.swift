@@ -36,9 +36,8 @@ import Testing
 
     /// Twelve steps of training included; made by transformers and PEFT as the others.
     @Test(arguments: [
-        "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "gemma2", "gemma3",
-        "gpt2", "rope-yarn",
-        "rope-longrope",
+        "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "phi3", "gemma2", "gemma3",
+        "gpt2",
     ])
     func familiesPass(_ family: String) throws {
         for dtype in ["float32", "bfloat16"] {
@@ -50,11 +49,13 @@ import Testing
 
     /// `attention_bias` and `mlp_bias`: paired and unpaired gates, DoRA, a residual multiplier, norms around the blocks.
     /// GPT-2 as its first checkpoints are, with other settings, DoRA, adapters on embedding and head, a saved head.
+    /// YaRN; LongRoPE passing its original length, alone and with Phi-4-mini's other parts.
     /// Trained biases (`all`, `lora_only`) and trained DoRA, alone and together, by gradients and 12 steps.
     /// AdamW's ε is 1e-6 in gpt2-bias-all: a key's bias has the gradient 0 where nothing rotates, so that at 1e-8 its
     /// steps are rounding alone (PyTorch's float64 run is 2.4e-3 away from its float32 run there, and only there).
     @Test(arguments: [
         ("llama-bias", 15), ("granite-bias", 13), ("gemma3-bias", 13), ("gpt2-bare", 19),
+        ("rope-yarn", 13), ("rope-longrope", 13), ("phi3-longrope", 15),
         ("gpt2-bias-all", 11), ("llama-dora", 13), ("gemma3-dora", 9),
     ])
     func variationsPass(_ name: String, _ comparisons: Int) throws {

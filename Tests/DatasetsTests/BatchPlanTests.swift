@@ -3,7 +3,8 @@ import Testing
 @testable import Datasets
 
 @Suite struct BatchPlanTests {
-    @Test func partialWindowsAreTrained() {
+    @Test("KINDS 1 and 5: partial batches and windows are trained and counted")
+    func partialWindowsAreTrained() {
         let plan = BatchPlan(exampleCount: 11, batchSize: 2, accumulation: 2, shuffleSeed: nil)
         #expect(plan.stepsPerEpoch == 3)
         let order = plan.order(epoch: 0)

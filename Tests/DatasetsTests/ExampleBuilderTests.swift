@@ -7,7 +7,7 @@ import Testing
         {"messages":[{"role":"user","content":"one"},{"role":"assistant","content":"eins"},{"role":"user","content":"two"},{"role":"assistant","content":"zwei"}]}
         """#
 
-    @Test func labelsReachFromContentToEndOfTurn() throws {
+    @Test("KINDS 3: the end of turn is a label") func labelsReachFromContentToEndOfTurn() throws {
         let outcome = try read(Self.twoTurns)
         #expect(outcome.labelled(0) == "eins<|im_end|>|zwei<|im_end|>")
         #expect(
@@ -15,7 +15,9 @@ import Testing
         #expect(outcome.report.labels == 10 && outcome.report.warnings.isEmpty)
     }
 
-    @Test func weightZeroIsNotTrained() throws {
+    @Test("KINDS 1: answers that are left untrained are counted") func weightZeroIsNotTrained()
+        throws
+    {
         let outcome = try read(
             #"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"bad","weight":0},{"role":"user","content":"q"},{"role":"assistant","content":"good","weight":1}]}"#
         )
@@ -48,13 +50,14 @@ import Testing
         #expect(outcome.labelled(0) == "a b </s>|c </s>")
     }
 
-    @Test func missingEndOfTurnIsReported() throws {
+    @Test("KINDS 3: answers that nothing ends are told") func missingEndOfTurnIsReported() throws {
         let outcome = try read(Self.twoTurns, template: .headings)
         #expect(outcome.labelled(0) == "eins|zwei")
         #expect(outcome.report.warnings.contains { $0.contains("no end-of-turn token after 2") })
     }
 
-    @Test func endTokenOutsideTheSetIsReported() throws {
+    @Test("KINDS 3: an end token that generation does not know is told")
+    func endTokenOutsideTheSetIsReported() throws {
         let outcome = try read(Self.twoTurns) { $0.endTokens = [259] }
         #expect(outcome.labelled(0) == "eins<|im_end|>|zwei<|im_end|>")
         #expect(outcome.report.warnings.contains { $0.contains("257") && $0.contains("259") })
@@ -90,7 +93,8 @@ import Testing
         #expect(outcome.report.refused.first?.message.contains("roles must alternate") == true)
     }
 
-    @Test func messagesWithoutTemplateAreRefused() throws {
+    @Test("KINDS 3: a missing template is an error, not a guess")
+    func messagesWithoutTemplateAreRefused() throws {
         let outcome = try read(Self.twoTurns, template: nil)
         #expect(outcome.report.refused.first?.code == .noTemplate)
         #expect(throws: DatasetError.self) { try outcome.dataset.requireLabels() }
@@ -106,9 +110,9 @@ import Testing
             return RenderedConversation(text: prompt ? text + "<|im_start|>assistant\n" : text)
         }
         let outcome = try read(
-            #"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":[{"f":1}]},{"role":"tool","content":"42"},{"role":"assistant","content":"a"}]}"#,
+            #"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":[{"name":"f"}]},{"role":"tool","content":"42"},{"role":"assistant","content":"a"}]}"#,
             template: calls)
-        #expect(outcome.labelled(0) == #"[{"f":1}]<|im_end|>|a<|im_end|>"#)
+        #expect(outcome.labelled(0) == #"[{"name":"f"}]<|im_end|>|a<|im_end|>"#)
     }
 
     @Test func contentPartsAreJoined() throws {
@@ -138,13 +142,12 @@ import Testing
         #expect(messages.labelled(0) == "new<|im_end|>")
     }
 
-    @Test func textIsLabelledWhole() throws {
+    @Test("KINDS 3: a plain text has one beginning and one end") func textIsLabelledWhole() throws {
         let outcome = try read(#"{"text":"hello"}"#)
         #expect(outcome.text(0) == "hello<|im_end|>")
         #expect(outcome.dataset.examples[0].labelCount == 5)
         let begun = try read(
-            #"{"text":"<s>hello<|im_end|>"}"#, tokenizer: ByteTokenizer(addsBeginning: true)
-        ) { $0.beginningOfText = 258 }
+            #"{"text":"<s>hello<|im_end|>"}"#, tokenizer: ByteTokenizer(addsBeginning: true))
         // One beginning, one end.
         #expect(begun.text(0) == "<s>hello<|im_end|>")
         let endless = try read(#"{"text":"hello"}"#) { $0.endOfText = nil }

@@ -39,7 +39,9 @@ import Testing
     }
 
     /// Packing, batches and accumulation change speed only.
-    @Test func layoutDoesNotChangeTheRun() throws {
+    @Test("KINDS 4: packing and batch layout change no step") func layoutDoesNotChangeTheRun()
+        throws
+    {
         var seen: [[Float]] = []
         for (batch, accumulation, packing, rows) in [
             (1, 2, true, 64), (2, 1, false, 64), (1, 2, false, 64), (2, 1, true, 5),
@@ -166,7 +168,7 @@ import Testing
         }
     }
 
-    @Test func rowsWithoutLabelsDoNotStart() throws {
+    @Test("KINDS 2: rows without labels do not start") func rowsWithoutLabelsDoNotStart() throws {
         try withTemporaryFolder { folder in
             let run = try BigramRun(folder: folder)
             let bare = TrainingExample(line: 1, tokens: [1, 2], labelled: [0..<1])

@@ -71,7 +71,9 @@ import Testing
         .constantWithWarmup: [0, 0.333333333, 0.666666667] + [Double](repeating: 1, count: 9),
     ]
 
-    @Test(arguments: LearningRateSchedule.Kind.allCases)
+    @Test(
+        "KINDS 5: the rate of every step equals the closed form of transformers",
+        arguments: LearningRateSchedule.Kind.allCases)
     func ratesEqualTransformers(kind: LearningRateSchedule.Kind) {
         let schedule = LearningRateSchedule(kind: kind, peak: 1, warmupSteps: 3, totalSteps: 10)
         for (step, expected) in (Self.reference[kind] ?? []).enumerated() {

@@ -49,7 +49,8 @@ import Transformer
         let builder = ExampleBuilder(
             tokenizer: try Tokenizer(contentsOf: Self.folder + "/model"),
             renderer: TemplateRenderer(
-                template: try ConversationTemplate(source: source.chatTemplate ?? "")),
+                template: try ConversationTemplate(source: source.chatTemplate ?? ""),
+                now: LocalTime(year: 2026, month: 3, day: 5)),
             options: try recipe.exampleOptions(config: source.config, tokenizerEnd: nil))
         let data = try TrainingDataset.read(
             path: Self.folder + "/tasks/\(task)/train.jsonl", builder: builder)

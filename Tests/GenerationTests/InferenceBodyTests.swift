@@ -34,29 +34,67 @@ import Testing
         #expect(!completion.hasSeed && completion.sampling.temperature == 1)
     }
 
-    @Test(arguments: [
-        (#"[]"#, "body"),
-        (#"{}"#, "body.messages"),
-        (#"{"messages":[]}"#, "body.messages"),
-        (#"{"messages":"hi"}"#, "body.messages"),
-        (#"{"messages":[3]}"#, "body.messages[0]"),
-        (#"{"messages":[{"content":"x"}]}"#, "body.messages[0].role"),
-        (#"{"messages":[{"role":"user","content":null}]}"#, "body.messages[0].content"),
-        (#"{"messages":[{"role":"user","content":"x"}],"temperatur":1}"#, "body.temperatur"),
-        (#"{"messages":[{"role":"user","content":"x"}],"temperature":"hot"}"#, "body.temperature"),
-        (#"{"messages":[{"role":"user","content":"x"}],"temperature":-1}"#, "body.temperature"),
-        (#"{"messages":[{"role":"user","content":"x"}],"top_p":1.5}"#, "body.top_p"),
-        (#"{"messages":[{"role":"user","content":"x"}],"n":0}"#, "body.n"),
-        (#"{"messages":[{"role":"user","content":"x"}],"max_tokens":1.5}"#, "body.max_tokens"),
-        (#"{"messages":[{"role":"user","content":"x"}],"stop":[""]}"#, "body.stop"),
-        (
-            #"{"messages":[{"role":"user","content":"x"}],"logit_bias":{"a":1}}"#,
-            "body.logit_bias.a"
-        ),
-        (#"{"messages":[{"role":"user","content":"x"}],"top_logprobs":1}"#, "body.top_logprobs"),
-        (#"{"messages":[{"role":"user","content":"x"}],"stream":true}"#, "body.stream"),
-        (#"{"messages":[{"role":"user","content":"x"}],"prompt":"y"}"#, "body.prompt"),
-    ])
+    @Test(
+        "KINDS 15: a wrong line names its field",
+        arguments: [
+            (#"[]"#, "body"),
+            (#"{}"#, "body.messages"),
+            (#"{"messages":[]}"#, "body.messages"),
+            (#"{"messages":"hi"}"#, "body.messages"),
+            (#"{"messages":[3]}"#, "body.messages[0]"),
+            (#"{"messages":[{"content":"x"}]}"#, "body.messages[0].role"),
+            (#"{"messages":[{"role":"user","content":null}]}"#, "body.messages[0].content"),
+            (#"{"messages":[{"role":"user","content":"x"}],"temperatur":1}"#, "body.temperatur"),
+            (
+                #"{"messages":[{"role":"user","content":"x"}],"temperature":"hot"}"#,
+                "body.temperature"
+            ),
+            (#"{"messages":[{"role":"user","content":"x"}],"temperature":-1}"#, "body.temperature"),
+            (#"{"messages":[{"role":"user","content":"x"}],"top_p":1.5}"#, "body.top_p"),
+            (#"{"messages":[{"role":"user","content":"x"}],"n":0}"#, "body.n"),
+            (#"{"messages":[{"role":"user","content":"x"}],"max_tokens":1.5}"#, "body.max_tokens"),
+            (#"{"messages":[{"role":"user","content":"x"}],"stop":[""]}"#, "body.stop"),
+            (
+                #"{"messages":[{"role":"user","content":"x"}],"logit_bias":{"a":1}}"#,
+                "body.logit_bias.a"
+            ),
+            (
+                #"{"messages":[{"role":"user","content":"x"}],"top_logprobs":1}"#,
+                "body.top_logprobs"
+            ),
+            (#"{"messages":[{"role":"user","content":"x"}],"stream":true}"#, "body.stream"),
+            (#"{"messages":[{"role":"user","content":"x"}],"prompt":"y"}"#, "body.prompt"),
+            (#"{"messages":[{"role":"bot","content":"x"}]}"#, "body.messages[0].role"),
+            (#"{"messages":[{"role":4,"content":"x"}]}"#, "body.messages[0].role"),
+            (#"{"messages":[{"role":"user","content":"x","nmae":"y"}]}"#, "body.messages[0].nmae"),
+            (#"{"messages":[{"role":"user","content":"x","name":5}]}"#, "body.messages[0].name"),
+            (#"{"messages":[{"role":"user","content":[]}]}"#, "body.messages[0].content"),
+            (
+                #"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#,
+                "body.messages[0].content[0]"
+            ),
+            (
+                #"{"messages":[{"role":"user","content":"x","tool_calls":[{"name":"f"}]}]}"#,
+                "body.messages[0].tool_calls"
+            ),
+            (
+                #"{"messages":[{"role":"assistant","tool_calls":[{"id":"1"}]}]}"#,
+                "body.messages[0].tool_calls[0]"
+            ),
+            (#"{"messages":[{"role":"user","content":"x"}],"tools":[3]}"#, "body.tools[0]"),
+            (
+                #"{"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":{"messages":[]}}"#,
+                "body.chat_template_kwargs.messages"
+            ),
+            (
+                #"{"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":{"add_generation_prompt":false}}"#,
+                "body.chat_template_kwargs.add_generation_prompt"
+            ),
+            (
+                #"{"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":{"tools":[]}}"#,
+                "body.chat_template_kwargs.tools"
+            ),
+        ])
     func namesTheField(_ text: String, _ field: String) throws {
         let error = #expect(throws: GenerationError.self) { try body(text) }
         #expect(error?.field == field)

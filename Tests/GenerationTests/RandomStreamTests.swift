@@ -15,7 +15,8 @@ import Testing
         #expect(pi == (0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1))
     }
 
-    @Test func numbersAreNamedBySeedChoiceAndStep() {
+    @Test("KINDS 18: random numbers are named by seed, choice and step")
+    func numbersAreNamedBySeedChoiceAndStep() {
         let stream = RandomStream(seed: 7, choice: 2)
         let drawn = (0..<1000).map(stream.uniform(step:))
         #expect(drawn == (0..<1000).map(RandomStream(seed: 7, choice: 2).uniform(step:)))

@@ -39,7 +39,7 @@ import Testing
     }
 
     /// Every way of cutting a text into pieces gives the same answer as the plain search.
-    @Test func anyCutGivesTheSameText() {
+    @Test("KINDS 17: any cut into pieces gives the same text") func anyCutGivesTheSameText() {
         var state: UInt64 = 1
         func random(_ bound: Int) -> Int {
             state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407

@@ -36,9 +36,13 @@ import Testing
         let labelled = try wait { store.listJobs(filter, after: nil, limit: 9, completion: $0) }
         #expect(labelled.map(\.sequence) == [4, 1])
 
-        func select(_ selector: String) throws -> [JobID] {
+        func match(_ selector: String) throws -> SelectedJobs {
             try wait { store.selectJobs(selector, limit: 10, completion: $0) }
         }
+        func select(_ selector: String) throws -> [JobID] { try match(selector).ids }
+        #expect(try match("label-2").match == .label && match("last").match == .last)
+        #expect(try match("018bcfe5").match == .partOfID && match("zz").match == .none)
+        #expect(try match(makeID(3).text).match == .id && match("all").match == .all)
         #expect(try select("last") == [makeID(4)])
         #expect(try select("all").count == 4)
         #expect(try select("label-2") == [makeID(2)])

@@ -49,6 +49,8 @@ import Testing
         let plan = try plan { $0.layers = [1] }
         #expect(plan.modules.allSatisfy { $0.module.path.contains("layers.1.") })
         #expect(refused { $0.layers = [1, 7] }?.subject == "layers_to_transform")
+        // The targets are there, only not in that layer.
+        #expect(refused { $0.layers = [7] }?.subject == "layers_to_transform")
         #expect(
             refused {
                 $0.layers = [1]

@@ -94,6 +94,39 @@ import WireProtocol
         #expect(error?.kind == .refused(.unknownJob))
     }
 
+    @Test func jobsOnLaterPagesAreWaitedFor() throws {
+        let folder = try ShortFolder()
+        let looks = Mutex(0)
+        let broker = try FakeBroker(home: folder.home) { request, _ in
+            guard request.header["after"] == nil else {
+                let look = looks.withLock {
+                    $0 += 1
+                    return $0
+                }
+                return [request.ok(["jobs": [jobObject("b", look > 2 ? "failed" : "running")]])]
+            }
+            let jobs: [JSONValue] =
+                request.header["jobs"] == ["b"] ? [] : [jobObject("a", "succeeded")]
+            return [request.ok(["jobs": .array(jobs), "next": "a"])]
+        }
+        defer { broker.stop() }
+        let client = try BrokerClient(home: folder.home)
+        let ended = try JobFollower(client: client, events: nil).wait(for: ["a", "b"])
+        #expect(ended.map(\.state) == ["succeeded", "failed"])
+        #expect(looks.withLock { $0 } == 3)
+    }
+
+    @Test func pagesThatDoNotEndAreAnErrorAndNotTheEnd() throws {
+        let folder = try ShortFolder()
+        let broker = try FakeBroker(home: folder.home) { request, _ in
+            [request.ok(["jobs": [jobObject("a", "succeeded")], "next": "a"])]
+        }
+        defer { broker.stop() }
+        let client = try BrokerClient(home: folder.home)
+        let error = #expect(throws: ClientError.self) { try client.status(["label"]) }
+        #expect(error?.kind == .badAnswer)
+    }
+
     @Test func anInterruptEndsTheWait() throws {
         let folder = try ShortFolder()
         let broker = try FakeBroker(home: folder.home, handler: Self.stepping(["a": ["running"]]))

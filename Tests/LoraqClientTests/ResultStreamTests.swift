@@ -33,6 +33,25 @@ import WireProtocol
         #expect(broker.requests.map { $0.header["after"]?.string } == [nil, "1", "2", "3"])
     }
 
+    @Test func aPageWithoutLinesThatLeadsOnIsNotTheEnd() throws {
+        let folder = try ShortFolder()
+        let broker = try FakeBroker(home: folder.home) { request, number in
+            [
+                request.ok(
+                    [
+                        "count": .integer(number == 3 ? 1 : 0), "next": .string("\(number)"),
+                        "complete": .bool(number == 3),
+                    ], bodies: number == 3 ? [Message.Body("lines", Array("{}\n".utf8))] : [])
+            ]
+        }
+        defer { broker.stop() }
+        let client = try BrokerClient(home: folder.home)
+        var stream = ResultStream(client: client, job: "j", stream: .results, order: .input)
+        let (lines, isComplete) = try stream.readAll { _ in }
+        #expect(lines == 1)
+        #expect(isComplete)
+    }
+
     @Test func aRunningJobGivesWhatIsThere() throws {
         let folder = try ShortFolder()
         let broker = try FakeBroker(home: folder.home) { request, number in

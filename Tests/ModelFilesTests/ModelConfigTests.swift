@@ -73,7 +73,7 @@ import Testing
             ("hidden_act", "relu", "relu"),
             ("model_type", "mamba", "supported are: llama"),
             ("quantization_config", ["bits": 4] as JSONValue, "quantization_config"),
-            ("attention_dropout", 0.1, "attention_dropout"),
+            ("attention_dropout", 1.5, "attention_dropout"),
             ("my_new_gate", true, "my_new_gate"),
             ("num_key_value_heads", 3, "does not divide"),
             ("hidden_size", -1, "hidden_size"),
@@ -97,7 +97,8 @@ import Testing
         _ = try read([("quantization_config", .null), ("_name", "x"), ("torch_dtype", "bfloat16")])
     }
 
-    @Test func endTokensComeTogether() throws {
+    @Test("KINDS 3: end tokens come from both configurations, and disagreement is told")
+    func endTokensComeTogether() throws {
         let config = try read(
             [("eos_token_id", [2, 7])], generation: ["eos_token_id": [7, 9], "bos_token_id": 1])
         #expect(config.specialTokens.end == [7, 9, 2])

@@ -34,6 +34,31 @@ import Testing
         }
     }
 
+    @Test("KINDS 3: an end token whose row was never trained is told")
+    func untrainedEndTokenIsTold() throws {
+        try withTemporaryFolder { folder in
+            let (model, weights) = try SourceFileTests.copy(gguf: false, into: folder)
+            let end = try ModelSource.open(model).config.specialTokens.end[0]
+            let plain = try ModelPreparation.prepare(
+                ModelSource.open(model), into: folder + "/plain", packer: RowMajorPacker())
+            #expect(!plain.notes.contains { $0.contains("untrained") })
+            var bytes = try JSONFile.readBytes(weights)
+            let length = bytes[0..<8].reversed().reduce(0) { $0 << 8 | Int($1) }
+            let header = try JSONValue.parse(Array(bytes[8..<(8 + length)]))
+            let entry = try #require(header["model.embed_tokens.weight"])
+            let offsets = entry["data_offsets"]?.array?.compactMap(\.integer) ?? []
+            let rows = try #require(entry["shape"]?.array?.first?.integer)
+            let row = (offsets[1] - offsets[0]) / rows
+            let start = 8 + length + offsets[0] + end * row
+            for index in start..<(start + row) { bytes[index] = 0 }
+            try write(bytes, weights)
+            let notes = try ModelPreparation.prepare(
+                ModelSource.open(model), into: folder + "/zeroed", packer: RowMajorPacker()
+            ).notes
+            #expect(notes.contains { $0.contains("end token \(end)") && $0.contains("untrained") })
+        }
+    }
+
     @Test func ggufKeepsItsTokenizerAndTemplate() throws {
         try withTemporaryFolder { folder in
             let source = try ModelSource.open(Self.model + ".gguf")

@@ -94,11 +94,39 @@ struct RopeCase: Sendable, CustomTestStringConvertible {
                 1, 0.158113882, 0.0153846154, 0.00158113893, 0.00999999978, 0.00158113893,
                 0.000153846151, 1.58113889e-05,
             ], limit: 64),
+        RopeCase(
+            name: "longrope of Phi-3, half a head",
+            config: """
+                {"model_type": "phi3", "partial_rotary_factor": 0.5, "original_max_position_embeddings": 64,
+                "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1, 1.25, 1.5],
+                "long_factor": [1.0, 2.0, 6.5, 20.0]}}
+                """,
+            frequencies: [1, 0.0909090936, 0.00800000038, 0.00066666666],
+            attentionFactor: 1.1547005383792517,
+            long: [1, 0.0500000007, 0.00153846154, 4.99999987e-05], limit: 64),
+        RopeCase(
+            name: "longrope by its older name",
+            config: """
+                {"model_type": "phi3", "original_max_position_embeddings": 64,
+                "rope_parameters": {"type": "su", "partial_rotary_factor": 0.5, "rope_theta": 10000.0,
+                "short_factor": [1.0, 1.1, 1.25, 1.5], "long_factor": [1.0, 2.0, 6.5, 20.0]}}
+                """,
+            frequencies: [1, 0.0909090936, 0.00800000038, 0.00066666666],
+            attentionFactor: 1.1547005383792517,
+            long: [1, 0.0500000007, 0.00153846154, 4.99999987e-05], limit: 64),
+        RopeCase(
+            name: "an odd part, rounded up",
+            config: #"{"model_type": "phi3", "partial_rotary_factor": 0.7}"#,
+            frequencies: [
+                1, 0.187381729, 0.0351119116, 0.00657933112, 0.00123284652, 0.00023101292,
+            ],
+            attentionFactor: 1),
     ]
 
     private func rope(_ text: String) throws -> RopeConfig {
         let fields = try #require(try JSONValue.parse(text).object)
         var object = try #require(ModelConfigTests.base.object)
+        object["architectures"] = nil
         for entry in fields.entries { object[entry.key] = entry.value }
         let config = try ModelConfigReader.read(
             config: .object(object), generation: nil, path: "config.json")
@@ -144,6 +172,15 @@ struct RopeCase: Sendable, CustomTestStringConvertible {
                 "original_max_position_embeddings"
             ),
             (#"{"rope_scaling": [4]}"#, "rope_scaling"),
+            (
+                #"{"model_type": "phi3", "rope_scaling": {"type": "linear", "factor": 2}}"#,
+                "rope_scaling.rope_type"
+            ),
+            (
+                #"{"model_type": "phi3", "rope_scaling": {"type": "su", "short_factor": [1], "long_factor": [1], "original_max_position_embeddings": 64}}"#,
+                "original_max_position_embeddings"
+            ),
+            (#"{"model_type": "phi3", "partial_rotary_factor": 1.5}"#, "partial_rotary_factor"),
         ])
     func whatIsNotUnderstoodIsRefused(_ config: String, mentioned: String) {
         let error = modelFileError { try rope(config) }

@@ -36,7 +36,9 @@ import Testing
         }
     }
 
-    @Test(arguments: GoldenTokenizers.folders)
+    @Test(
+        "KINDS 17: streaming gives out what is certain, and all of it in the end",
+        arguments: GoldenTokenizers.folders)
     func streamsOnlyWhatIsCertain(_ folder: String) throws {
         let tokenizer = try Tokenizer(contentsOf: folder + "/tokenizer.json")
         let cases = try GoldenTokenizers.json(folder + "/cases.json")

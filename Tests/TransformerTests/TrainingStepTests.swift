@@ -77,7 +77,9 @@ import Testing
     }
 
     /// Packing rows, or accumulating them one by one, gives the same gradients.
-    @Test(arguments: [Kernels.ElementType.float32, .bfloat16])
+    @Test(
+        "KINDS 4: packing and accumulation agree with single rows",
+        arguments: [Kernels.ElementType.float32, .bfloat16])
     func packingAndAccumulationAgree(_ type: Kernels.ElementType) throws {
         let model = try ReferenceModel("even", type)
         let step = try step(model)
@@ -109,7 +111,7 @@ import Testing
         #expect(abs(twice.lossSum - 2 * alone.lossSum) <= 1e-4 * twice.lossSum)
     }
 
-    @Test func withoutLabelsNothingHappens() throws {
+    @Test("KINDS 2: without labels nothing happens") func withoutLabelsNothingHappens() throws {
         let model = try ReferenceModel("even")
         let step = try step(model)
         let ids = model.ids[0]

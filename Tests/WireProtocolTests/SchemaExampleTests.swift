@@ -37,6 +37,7 @@ private func spec(_ kind: BuiltInKind) -> ExampleCheck {
         case .prepare(let spec): try WireEncoder.encode(spec)
         case .adapter(let spec): try WireEncoder.encode(spec)
         case .check(let spec): try WireEncoder.encode(spec)
+        case .evaluate(let spec): try WireEncoder.encode(spec)
         }
     }
 }
@@ -50,11 +51,13 @@ private let checks: [ExampleCheck] = [
     header("submit_batch.request", SubmitBatchRequest.self),
     header("submit_batch.reply", SubmitBatchReply.self), header("put.request", PutRequest.self),
     header("put.reply", PutReply.self), header("select.request", SelectRequest.self),
+    header("status.request", StatusRequest.self),
     header("cancel.request", CancelRequest.self), header("jobs.reply", JobsReply.self),
     header("job_states.reply", JobStatesReply.self), header("list.request", ListRequest.self),
     header("retry.request", RetryRequest.self), header("retry.reply", RetryReply.self),
     header("explain.request", ExplainRequest.self), header("explain.reply", ExplainReply.self),
     header("verify.request", VerifyRequest.self), header("verify.reply", VerifyReply.self),
+    header("backup.request", BackupRequest.self), header("backup.reply", BackupReply.self),
     header("fetch.request", FetchRequest.self), header("fetch.reply", FetchReply.self),
     header("events.request", EventsRequest.self), header("events.reply", EventsReply.self),
     header("artifacts.request", ArtifactsRequest.self),
@@ -82,7 +85,7 @@ private let checks: [ExampleCheck] = [
         try WireEncoder.encode(WorkerManifest(json: $0.serialized()))
     },
     ExampleCheck(name: "recipe") { try WireEncoder.encode(Recipe($0)) },
-    spec(.infer), spec(.finetune), spec(.prepare), spec(.adapter), spec(.check),
+    spec(.infer), spec(.finetune), spec(.prepare), spec(.adapter), spec(.check), spec(.evaluate),
     ExampleCheck(name: "line.input") { value in
         let reference = ArtifactReference(model: WireName(known: "default"))
         _ = try BatchLine(value, isInfer: true, defaultModel: reference)
@@ -90,7 +93,9 @@ private let checks: [ExampleCheck] = [
     },
     plain("line.output", OutputLine.self), plain("result.finetune", FinetuneResult.self),
     plain("result.prepare", PrepareResult.self), plain("result.adapter", AdapterResult.self),
-    plain("result.check", CheckResult.self),
+    plain("result.export", ExportResult.self),
+    plain("result.check", CheckResult.self), plain("result.plan", PlanResult.self),
+    plain("result.evaluate", EvaluateResult.self),
 ]
 
 private enum Schemas {

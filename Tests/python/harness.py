@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -53,31 +54,47 @@ class CheckedClient(Client):
         return reply
 
 
+class NotReady(AssertionError):
+    """A `loraqd` ended before it was ready."""
+
+
 class Broker:
     """A real `loraqd` with a home of its own under a short path."""
 
     def __init__(
-        self, workers: Sequence[pathlib.Path] = (), lease_ms: int = 3000, heartbeat_ms: int = 100, memory_mib: int | None = None
+        self,
+        workers: Sequence[pathlib.Path] = (),
+        lease_ms: int = 3000,
+        heartbeat_ms: int = 100,
+        memory_mib: int | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="lq-", dir="/tmp"))
+        #: Set for the next `start` and those after it, on top of the environment of the tests.
+        self.environment: dict[str, str] = {}
+        #: Words before the command: `prlimit …`, `nsenter …`.
+        self.prefix: list[str] = []
         self.workers = list(workers)
         self.options = ["--lease-ms", str(lease_ms), "--heartbeat-ms", str(heartbeat_ms)]
         self.options += ["--memory", str(memory_mib)] if memory_mib else []
+        self.options += arguments
         self.process: subprocess.Popen[str] | None = None
         self._clients: list[Client] = []
 
     def start(self) -> None:
         """Starts it, and returns once its sockets are bound."""
-        command = [str(BIN / "loraqd"), "--home", str(self.home), *self.options]
+        command = [*self.prefix, str(BIN / "loraqd"), "--home", str(self.home), *self.options]
         command += [word for folder in self.workers for word in ("--workers", str(folder))] or ["--no-workers"]
         # Plugins in Python run under the interpreter of the tests.
         path = f"{pathlib.Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
         log = (self.home / "loraqd.log").open("a")
-        self.process = subprocess.Popen(command, env=os.environ | {"PATH": path}, stdout=subprocess.PIPE, stderr=log, text=True)
+        environment = os.environ | {"PATH": path} | self.environment
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE_S)
         line = self.process.stdout.readline() if ready else "nothing"
-        assert line == "ready\n", f"loraqd said {line!r}: {self.log()[-3000:]}"
+        if line != "ready\n":
+            raise NotReady(f"loraqd said {line!r}: {self.log()[-3000:]}")
 
     def kill(self) -> None:
         """SIGKILL: nothing is said, nothing is saved."""
@@ -88,6 +105,38 @@ class Broker:
     def restart(self) -> None:
         self.kill()
         self.start()
+
+    def stop(self) -> None:
+        """SIGTERM, and waits: workers are ended too."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(DEADLINE_S)
+
+    @contextlib.contextmanager
+    def kept_running(self, before: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Starts the broker, and starts it again whenever it has been killed, until the block ends; `before` each start."""
+        ending = threading.Event()
+
+        def keep() -> None:
+            while True:
+                before()
+                with contextlib.suppress(NotReady):
+                    self.start()
+                assert self.process is not None
+                self.process.wait()
+                if ending.is_set() or self.process.returncode != -signal.SIGKILL:
+                    return
+
+        keeper = threading.Thread(target=keep, daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            until(lambda: self.process is not None, "the broker was started")
+            assert self.process is not None
+            self.process.send_signal(signal.SIGTERM)
+            keeper.join(DEADLINE_S)
 
     def client(self, timeout: float = 30.0) -> CheckedClient:
         self._clients.append(CheckedClient(self.home, timeout=timeout))
@@ -254,7 +303,7 @@ def plugin_folder(parent: pathlib.Path, name: str, script: str, manifest: dict[s
 
 
 @contextlib.contextmanager
-def running(*workers: pathlib.Path, **options: int) -> Iterator[Broker]:
+def running(*workers: pathlib.Path, **options: Any) -> Iterator[Broker]:
     broker = Broker(workers, **options)
     try:
         broker.start()

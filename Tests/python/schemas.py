@@ -57,7 +57,7 @@ def check(name: str, value: Any) -> None:
 
 def request_schema(verb: str) -> str:
     if verb in _BY_SELECTION:
-        return "select.request"
+        return "status.request" if verb == "STATUS" else "select.request"
     return "empty.request" if verb in ("PING", "WORKERS") else f"{verb.lower()}.request"
 
 

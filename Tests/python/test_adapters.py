@@ -184,3 +184,97 @@ def test_adapters_of_two_versions_of_a_base_do_not_add_up(engine, loraq, tmp_pat
     (twice,) = client.artifacts(name="moving:twice")
     (first,) = client.artifacts(name="moving:first")
     assert twice["meta"]["base"] == first["meta"]["base"]
+
+
+def test_a_merged_model_answers_as_base_and_adapter_do_and_says_how_near(engine, loraq, tmp_path):
+    _, client = engine
+    out = tmp_path / "merged"
+    prompts = SEEDLING / "tasks" / "iso-date" / "eval.jsonl"
+    text = prompts.read_text().splitlines(keepends=True)[:8]
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(text))
+    job = json.loads(loraq("adapters", "export", "iso-date", str(out), "--merged", "--prompts", str(few), "--json").stdout)
+    result = job["result"]
+    schemas.check("result.export", result)
+    assert result["untied_head"] is False and result["matrices"] == 35 and result["dtype"] == "bfloat16"
+    drift = result["drift"]
+    assert drift["prompts"] == 8 and drift["labels"] > 0
+    # bf16 holds 8 bits: the merged weights move logits by little, and float32 tells which way is nearer.
+    assert 0 < drift["merged"]["rms"] < 0.1 and drift["merged"]["same_top"] > 0.95
+    assert 0 < drift["storage"]["rms"] < 0.1 and 0 < drift["serving"]["rms"] < 0.1
+    assert drift["nll"]["merged"] == pytest.approx(drift["nll"]["unmerged"], abs=0.02)
+    config = json.loads((out / "config.json").read_text())
+    base = json.loads((SEEDLING / "model" / "config.json").read_text())
+    assert config == base, "a merge of linear matrices changes nothing else"
+    assert (out / "tokenizer.json").read_bytes() == (SEEDLING / "model" / "tokenizer.json").read_bytes()
+    assert json.loads((out / "loraq-merge.json").read_text())["adapter"] == "tiny:iso-date@1"
+    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".merged")], "nothing half-made is left"
+
+    loraq("models", "add", "merged", str(out))
+    apart, together = answers(client, "tiny:iso-date", "iso-date"), answers(client, "merged", "iso-date")
+    assert sum(apart[key] == together[key] for key in apart) >= 11, (apart, together)
+    assert apart != answers(client, "tiny", "iso-date"), "the adapter does something"
+
+    again = loraq("adapters", "export", "iso-date", str(out), "--merged", code=2).stderr
+    assert "it is not overwritten" in again
+    spec = {"action": "export", "adapter": "tiny:iso-date", "path": str(out)}
+    refused = client.wait(client.submit("adapter", spec), LONG_S)
+    assert refused["state"] == "failed" and "not overwritten" in refused["error"]["message"]
+
+
+def test_a_float32_merge_loses_nothing_to_storage(engine, loraq, tmp_path):
+    out = tmp_path / "wide"
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join((SEEDLING / "tasks" / "iso-date" / "eval.jsonl").read_text().splitlines(keepends=True)[:2]))
+    done = loraq("adapters", "export", "tiny:iso-date", str(out), "--merged", "--dtype", "float32", "--prompts", str(few))
+    assert "float32" in done.stderr and "NLL a token" in done.stderr, done.stderr
+    drift = json.loads((out / "loraq-merge.json").read_text())["result"]["drift"]
+    assert drift["storage"]["max"] < 1e-4, "what is stored is what was computed"
+    assert drift["serving"]["rms"] > drift["storage"]["rms"]
+    assert json.loads((out / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_an_export_whose_worker_dies_is_done_again(engine, tmp_path):
+    _, client = engine
+    out = tmp_path / "merged"
+    job = client.submit("adapter", {"action": "export", "adapter": "tiny:redact", "path": str(out)})
+    until(lambda: [event for event in client.events(job=job) if event["type"] == "task.started"], "it has started")
+    os.kill(worker_of(client, job), signal.SIGKILL)
+    status = client.wait(job, LONG_S)
+    assert status["state"] == "succeeded", status
+    assert {entry.name for entry in tmp_path.iterdir()} == {"merged"}, "no half-made folder beside it"
+    assert (out / "model.safetensors").stat().st_size > 1 << 20
+
+
+@pytest.mark.parametrize("preset, per_layer", [("attention", 4), ("qkv", 3), ("mlp", 3), ("all-linear", 7)])
+def test_a_plan_counts_what_the_finetune_then_does(engine, loraq, tmp_path, preset, per_layer):
+    _, client = engine
+    train = tmp_path / "train.jsonl"
+    train.write_text("".join((SEEDLING / "tasks" / "iso-date" / "train.jsonl").read_text().splitlines(keepends=True)[:40]))
+    held_out = tmp_path / "eval.jsonl"
+    held_out.write_text("".join((SEEDLING / "tasks" / "iso-date" / "eval.jsonl").read_text().splitlines(keepends=True)[:8]))
+    settings = [f"target_modules={preset}", "r=4", "learning_rate=auto", "num_train_epochs=2"]
+    words = ["tiny", str(train), "--eval", str(held_out)] + [word for setting in settings for word in ("--set", setting)]
+    plan = json.loads(loraq("plan", "finetune", *words, "--json").stdout)
+    schemas.check("result.plan", plan)
+    job = json.loads(loraq("finetune", *words, "--name", f"planned-{preset}", "--wait", "--json").stdout)
+    result = job["result"]
+    assert plan["matrices"] == 5 * per_layer == sum(plan["targets"].values())
+    assert plan["targets"] == result["targets"]
+    for ours, theirs in [("trainable_parameters",) * 2, ("learning_rate",) * 2, ("steps",) * 2, ("epochs",) * 2]:
+        assert plan[ours] == result[theirs], ours
+    assert plan["usable"] == result["trained_rows"] and plan["tokens"] * 2 == result["tokens"]
+    assert plan["measured_steps"] >= 1 and plan["seconds"] > 0 and plan["tokens_per_second"] > 0
+    assert plan["disk_bytes"]["adapter"] == 4 * plan["trainable_parameters"]
+    assert plan["memory_bytes"]["peak"] > plan["memory_bytes"]["training"] > 0
+    assert not list(client.artifacts(name="tiny:plan")), "nothing is registered"
+
+
+def test_a_plan_in_words_and_what_it_refuses(engine, loraq, tmp_path):
+    train = str(SEEDLING / "tasks" / "redact" / "train.jsonl")
+    text = loraq("plan", "finetune", "tiny", train, "--set", "target_modules=qkv", "--set", "max_steps=3").stdout
+    for word in ("matrices", "q_proj 5", "learning rate", "tokens/s", "memory", "disk"):
+        assert word in text, text
+    error = loraq("plan", "finetune", "tiny", train, "--set", "target_modules=embeddings", code=1).stderr
+    assert "embed_tokens is not supported" in error
+    assert "matches no module" in loraq("plan", "finetune", "tiny", train, "--set", "target_modules=w_proj,x_proj", code=1).stderr

@@ -135,6 +135,7 @@ def test_a_running_finetune_and_a_batch_survive_the_brokers_death(engine):
 
 
 def test_answers_do_not_depend_on_company_workers_or_a_kill(engine):
+    """KINDS 18: the same line and seed give the same bytes alone, in any batch, on any worker."""
     _, client = engine
     fields = {"temperature": 1.0, "top_p": 0.9, "seed": 5}
     alone = client.batch(lines("tiny", 40, **fields))
@@ -151,6 +152,7 @@ def test_answers_do_not_depend_on_company_workers_or_a_kill(engine):
 
 
 def test_every_wrong_line_fails_alone_and_by_name(engine):
+    """KINDS 15: one error with line number and key, and the other lines are answered."""
     _, client = engine
     good = lines("tiny", 3, temperature=0)
     wrong = [
@@ -177,6 +179,7 @@ def test_every_wrong_line_fails_alone_and_by_name(engine):
 
 
 def test_data_without_labels_and_bad_rows_are_refused_by_line(engine, tmp_path):
+    """KINDS 1 and 2: refused before the first step, with lines and reasons."""
     _, client = engine
     file = pathlib.Path(tmp_path / "train.jsonl")
     file.write_text('{"messages": [{"role": "user", "content": "x"}]}\n{not json\n')
@@ -242,8 +245,9 @@ def test_two_workers_share_one_copy_of_the_base(engine):
 
 def test_a_common_beginning_is_computed_once(engine):
     _, client = engine
-    prefix = [{"role": "user", "content": "Oslo " * 100}]
-    long = [line | {"body": line["body"] | {"messages": prefix + line["body"]["messages"]}} for line in lines("tiny", 40, temperature=0)]
+    long = lines("tiny", 40, temperature=0)
+    for line in long:
+        line["body"]["messages"] = [{"role": "user", "content": "Oslo " * 100}, *line["body"]["messages"]]
     shared = client.wait(client.batch(long), LONG_S)["usage"]
     # The page of 64 tokens that all have, but for the line that computes it.
     assert shared["cached_tokens"] == 39 * 64

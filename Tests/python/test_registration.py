@@ -186,6 +186,39 @@ def test_an_adapter_with_one_thing_wrong_is_refused_when_it_is_registered(client
     assert not list(client.artifacts(name=f"base:{name}"))
 
 
+def cut_short(header, data):
+    return header, data[:-4]
+
+
+def test_a_damaged_adapter_is_named_as_the_person_named_it(client, tmp_path):
+    """Not by the copy that the broker checks, and as an adapter."""
+    folder = adapter(tmp_path / "mine", {}, cut_short)
+    spec = {"action": "register", "model": "base", "name": "damaged", "path": str(folder)}
+    error = client.wait(client.submit("adapter", spec), LONG_S)["error"]
+    assert error["code"] == "BAD_ADAPTER", error
+    assert f"{folder}/adapter_model.safetensors" in error["message"], error
+    assert str(client.test_home) not in error["message"], error
+
+
+def test_layers_that_the_model_does_not_have_are_what_is_told(client, tmp_path):
+    folder = adapter(tmp_path / "adapter", {"layers_to_transform": [99]})
+    spec = {"action": "register", "model": "base", "name": "layers", "path": str(folder)}
+    message = client.wait(client.submit("adapter", spec), LONG_S)["error"]["message"]
+    assert 'layers_to_transform: entry "99" matches no module' in message
+
+
+def test_data_that_cannot_be_used_is_named_by_its_input(client):
+    path = harness.ROOT / "examples" / "seedling" / "model"
+    prepared = client.wait(client.submit("prepare", {"name": "seedling", "path": str(path)}), LONG_S)
+    assert prepared["state"] == "succeeded", prepared
+    good, empty = b'{"prompt": "a", "completion": "b"}\n', b"\n"
+    for name in ("train", "eval"):
+        inputs = {"train": good} | {name: empty}
+        spec = {"model": "seedling", "name": "x", "recipe": {"max_steps": 1}}
+        error = client.wait(client.submit("finetune", spec, inputs), LONG_S)["error"]
+        assert error["message"] == f"{name}: holds no rows", error
+
+
 def test_an_adapter_in_gguf_form_has_the_effect_of_the_folder_that_it_was_made_from(client, tmp_path):
     """KINDS 11: a folder through `lora-worker adapter-gguf` and back is the same adapter: one digest."""
     folder = adapter(tmp_path / "folder", {})
@@ -202,6 +235,7 @@ def test_an_adapter_in_gguf_form_has_the_effect_of_the_folder_that_it_was_made_f
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf"}
     assert (tmp_path / "out" / "adapter.gguf").read_bytes() == output.read_bytes()
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1, "who may read one may read all"
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", ".hidden", "a b", "", "x" * 200, "a\n", "é"])

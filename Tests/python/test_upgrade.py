@@ -58,3 +58,24 @@ def test_a_plugin_is_upgraded_under_a_running_batch_and_nothing_is_lost(tmp_path
         assert proof["answers"]["done"] == count
         # No attempt was lost or paid for: a drained worker ends what it holds.
         assert not [event for event in client.events() if event["type"] in ("task.retry", "task.failed", "worker.lost")]
+
+
+def test_two_versions_of_a_worker_at_once_share_no_job_but_one_that_allows_it(tmp_path):
+    """A job pins the numerics of its first attempt; both versions work at the same time, on different jobs."""
+    script = SCRIPT.replace('pathlib.Path("version").read_text()', '"v" + os.environ["LORAQ_INSTANCE"][-1]')
+    script = script.replace("import pathlib", "import os, pathlib")
+    manifest = {"kinds": [{"name": "stamp", "class": "slot"}], "instances": 2}
+    with harness.running(harness.plugin_folder(tmp_path, "stamp", script, manifest)) as broker:
+        client = broker.client()
+        until(lambda: sorted(str(w.get("numerics")) for w in client.workers()["workers"]) == ["v1", "v2"], "both are ready")
+        count = 150
+        pinned = client.batch([{"custom_id": f"c{n}"} for n in range(count)], kind="stamp")
+        mixed = client.batch([{"custom_id": f"c{n}"} for n in range(count)], kind="stamp", numerics="any", tenant="other")
+        late = client.batch([{"custom_id": f"c{n}"} for n in range(20)], kind="stamp", tenant="third")
+        for job in (pinned, mixed, late):
+            assert client.wait(job, DEADLINE_S)["state"] == "succeeded"
+        by = {job: {line["by"] for line in client.results(job)} for job in (pinned, mixed, late)}
+        assert len(by[pinned]) == len(by[late]) == 1
+        assert set.union(*by.values()) == {"v1", "v2"}, "both have worked"
+        for job in (pinned, mixed, late):
+            assert client.verify(job)["verified"]

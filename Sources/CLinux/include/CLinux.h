@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -47,4 +48,9 @@ static inline int clinux_wait_signal(int status) { return WIFSIGNALED(status) ? 
 
 /// Closes every descriptor from `first` on in the spawned process (glibc 2.34).
 int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int first);
+/// Syncs the file system that holds an open file (declared for GNU sources only).
+int syncfs(int descriptor);
 int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path);
+
+/// Connections hung up since the start because hardly a descriptor was left (see CLinux.c: it stands before glibc's `accept4`).
+unsigned long clinux_refused_connections(void);

@@ -4,10 +4,10 @@ import LoraqClient
 
 struct Adapters: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "LoRA adapters: add, list, show, merge, truncate, scale, export, remove.",
+        abstract: "LoRA adapters: add, list, show, merge, truncate, scale, export, tag, remove.",
         subcommands: [
             Add.self, List.self, Show.self, Merge.self, Truncate.self, Scale.self, Export.self,
-            Remove.self,
+            Tag.self, Remove.self,
         ],
         defaultSubcommand: List.self)
 
@@ -81,31 +81,17 @@ struct Adapters: ParsableCommand {
         }
     }
 
-    struct Export: SessionCommand {
+    struct Tag: SessionCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Write an adapter as a PEFT folder, and for llama.cpp as GGUF.")
+            abstract: "Put a tag on a version: M:A#TAG then names it, until the tag moves on.")
         @Argument(help: "M:A, M:A@3, or A where that is unambiguous.") var name: String
-        @Argument(help: "The folder to make.") var folder: String
-        @Flag(help: "Also write adapter.gguf there, the form that llama.cpp reads.")
-        var gguf = false
+        @Argument(help: "The tag, such as `stable`.") var tag: String
+        @Flag(help: "Take the tag off.") var remove = false
         @OptionGroup var common: CommonOptions
 
         func run(_ session: Session) throws {
-            let reference = try AdapterName.resolve(name, session)
-            var files = try ArtifactDownload(session: session, reference: reference)
-                .write(to: FilePath.absolute(folder))
-            if gguf {
-                try AdapterGGUF.write(reference, in: FilePath.absolute(folder), session)
-                files.append(AdapterGGUF.fileName)
-            }
-            if session.json {
-                return try session.print(
-                    json: .object([
-                        "artifact": .string(reference), "folder": .string(folder),
-                        "files": .array(files.map { .string($0) }),
-                    ]))
-            }
-            try session.print("\(reference) in \(folder): \(files.joined(separator: ", "))")
+            try Registration.tag(
+                AdapterName.resolve(name, session), tag, removes: remove, session)
         }
     }
 

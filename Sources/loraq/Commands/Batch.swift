@@ -37,23 +37,35 @@ struct Batch: SessionCommand {
     func run(_ session: Session) throws {
         if let model { try NameCheck.checkReference(model, what: "--model") }
         try NameCheck.check(kind, what: "--kind")
-        let spooled = input == "-" ? try SpooledInput() : nil
-        let file = spooled?.path ?? input
-        try InputFile.check(file, what: "batch file")
-        for target in [output, errorOutput].compactMap({ $0 }) where target != "-" {
-            try OutputFile.check(target, replaces: force, inputs: [file])
-        }
+        try checkOutputs()
+        let source = try InputSource(input, what: "batch file", takesStandardInput: true)
         var waiting = self.waiting
         waiting.wait = waiting.wait || output != nil || errorOutput != nil
         var submitting = Submitting(session: session, waiting: waiting)
         submitting.outputIsTaken = output == "-" || errorOutput == "-"
         var request = JobRequest(kind: kind, spec: try jobSpec())
         try submit.apply(to: &request, session)
-        request.inputs.append(try submitting.input("lines", file: file))
+        request.inputs.append(try submitting.input("lines", source))
         guard let job = try submitting.run(request, title: "batch \(FilePath.name(of: input))")
         else { return }
-        try write(job, session, file)
+        try write(job, session)
         try submitting.conclude(job, summary: summary(job))
+    }
+
+    /// Refuses before anything is sent what could not be written after hours.
+    private func checkOutputs() throws {
+        for target in [output, errorOutput].compactMap({ $0 }) where target != "-" {
+            try OutputFile.check(target, replaces: force, inputs: [input])
+        }
+        if let output, let errorOutput, output != "-",
+            InputFile.wouldBeOneFile(output, errorOutput)
+        {
+            throw ToolError.usage(
+                "-o and --error-output name one file, \(output)",
+                hint:
+                    "choose another for the lines that fail, or leave it out: `loraq errors` shows them"
+            )
+        }
     }
 
     private func jobSpec() throws -> JSONValue {
@@ -64,28 +76,29 @@ struct Batch: SessionCommand {
         return .object(object)
     }
 
-    private func write(_ job: JobSnapshot, _ session: Session, _ file: String) throws {
+    private func write(_ job: JobSnapshot, _ session: Session) throws {
         let writer = ResultWriter(session: session)
         if let output {
             _ = try writer.write(
                 job, stream: .results, ordered: ordered, to: output, replaces: force,
-                inputs: [file])
+                inputs: [input])
         }
         if let errorOutput {
             _ = try writer.write(
                 job, stream: .errors, ordered: ordered, to: errorOutput, replaces: force,
-                inputs: [file])
+                inputs: [input])
         }
     }
 
-    private func summary(_ job: JobSnapshot) -> String {
+    /// What came of it, in words. The rate is that of the answers: lines that were refused took no time.
+    func summary(_ job: JobSnapshot) -> String {
         var text =
             "\(HumanText.count(job.count("done"))) of \(HumanText.plural(job.total ?? 0, "line"))"
         text += " answered"
         if let start = job.startedAtMs, let end = job.finishedAtMs, end > start {
             let seconds = Double(end - start) / 1000
             text += " in \(HumanText.span(seconds: seconds))"
-            text += ", " + HumanText.rate(Double(job.finished) / seconds, unit: "lines")
+            text += ", " + HumanText.rate(Double(job.count("done")) / seconds, unit: "lines")
             if let tokens = job.usage?["completion_tokens"]?.double {
                 text += ", " + HumanText.rate(tokens / seconds, unit: "tokens")
             }
@@ -93,7 +106,8 @@ struct Batch: SessionCommand {
         if let cached = job.usage?["cached_tokens"]?.double, cached > 0,
             let prompts = job.usage?["prompt_tokens"]?.double, prompts > 0
         {
-            text += ", \(Int((100 * cached / prompts).rounded()))% of prompt tokens from memory"
+            text +=
+                ", \(HumanText.fixed(100 * cached / prompts, digits: 0))% of prompt tokens from memory"
         }
         if let output, output != "-" { text += "; results in \(output)" }
         if job.lost > 0, errorOutput == nil {

@@ -10,7 +10,7 @@ struct DataCommand: ParsableCommand {
     struct Check: SessionCommand {
         static let configuration = CommandConfiguration(
             abstract:
-                "Check a training file: counts, lengths, truncation, duplicates, what is trained.",
+                "Check a training file: rows, turns, labels, lengths, duplicates, what is trained.",
             discussion: """
                 Renders the first rows through the model's template; what is trained on stands out in green, \
                 or between ⟦ and ⟧ without colors. Ends with exit code 5 if rows were refused.
@@ -18,23 +18,28 @@ struct DataCommand: ParsableCommand {
 
         @Argument(help: ArgumentHelp("Training data, JSONL.", valueName: "file")) var file: String
         @Option(help: "The model to be trained.") var model: String
-        @Option(help: "Show so many rows.") var rows = 3
+        @Option(
+            parsing: .unconditional, help: "Show so many rows (default: 3).",
+            transform: Quantity.whole(0...1000))
+        var rows = 3
+        @Flag(
+            help:
+                "Show each token of these rows on a line of its own: whether it is trained, its id, its text."
+        )
+        var tokens = false
         @Option(help: ArgumentHelp("As for finetune.", valueName: "file")) var recipe: String?
         @Option(
             name: .customLong("set"),
             help: ArgumentHelp("As for finetune.", valueName: "name=value"))
         var settings: [String] = []
-        @Option(help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"))
+        @Option(
+            parsing: .unconditional,
+            help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"),
+            transform: Quantity.seconds)
         var timeout: Double?
         @Flag(name: .shortAndLong, help: "No progress.") var quiet = false
         @OptionGroup var submit: SubmitOptions
         @OptionGroup var common: CommonOptions
-
-        mutating func validate() throws {
-            if !(0...1000).contains(rows) {
-                throw ValidationError("--rows must be from 0 to 1000, not \(rows)")
-            }
-        }
 
         func run(_ session: Session) throws {
             try NameCheck.checkReference(model, what: "--model")
@@ -59,7 +64,8 @@ struct DataCommand: ParsableCommand {
                 try session.print(json: result)
             } else {
                 try session.print(
-                    DataReport.text(result, file: file, style: session.style), terminator: "")
+                    DataReport.text(
+                        result, file: file, byToken: tokens, style: session.style), terminator: "")
             }
             try JobWaiter.finish([job])
             if !(result["refused"]?.array ?? []).isEmpty {

@@ -7,15 +7,12 @@ struct Down: SessionCommand {
     static let configuration = CommandConfiguration(
         abstract: "Stop the broker: work in hand is finished or kept, then its processes end.")
 
-    @Option(help: ArgumentHelp("Wait so long for its end.", valueName: "seconds"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Wait so long for its end (default: 60).", valueName: "seconds"),
+        transform: Quantity.seconds)
     var timeout = 60.0
     @OptionGroup var common: CommonOptions
-
-    mutating func validate() throws {
-        if !(timeout > 0 && timeout < 1e6) {
-            throw ValidationError("--timeout must be above 0 seconds")
-        }
-    }
 
     func run(_ session: Session) throws {
         let endpoint = session.home.controlEndpoint

@@ -6,7 +6,7 @@ struct Errors: SessionCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show what failed in a job, line by line.")
 
-    @Argument(help: ArgumentHelp("A job (default: last).", valueName: "job"))
+    @Argument(help: ArgumentHelp("A job.", valueName: "job"))
     var job = "last"
     @Flag(help: "In the order of the input, not of completion.") var ordered = false
     @Option(
@@ -21,8 +21,8 @@ struct Errors: SessionCommand {
         if let output {
             let count = try ResultWriter(session: session).write(
                 job, stream: .errors, ordered: ordered, to: output, replaces: force)
-            if output != "-" {
-                session.note("\(HumanText.plural(count, "line")) to \(output)")
+            if let count, output != "-" {
+                try ResultWriter.report(count, of: job, in: output, session)
             }
             return
         }

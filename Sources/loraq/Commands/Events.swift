@@ -12,7 +12,10 @@ struct Events: SessionCommand {
     @Option(help: "Only this job's.") var job: String?
     @Option(help: ArgumentHelp("Only those after this cursor.", valueName: "event")) var after:
         String?
-    @Option(name: .shortAndLong, help: "At most so many of those that are kept (the newest).")
+    @Option(
+        name: .shortAndLong, parsing: .unconditional,
+        help: "At most so many of those that are kept (the newest).",
+        transform: Quantity.whole(1...1_000_000))
     var limit: Int?
     @Flag(name: .shortAndLong, help: "Go on with those that come; Ctrl-C ends.") var follow = false
     @OptionGroup var common: CommonOptions

@@ -6,7 +6,7 @@ struct Explain: SessionCommand {
     static let configuration = CommandConfiguration(
         abstract: "Say the one thing that a job waits for.")
 
-    @Argument(help: ArgumentHelp("A job (default: last).", valueName: "job"))
+    @Argument(help: ArgumentHelp("A job.", valueName: "job"))
     var job = "last"
     @OptionGroup var common: CommonOptions
 

@@ -1,5 +1,4 @@
 import ArgumentParser
-import Foundation
 import JSONModel
 
 struct Generate: SessionCommand {
@@ -15,15 +14,15 @@ struct Generate: SessionCommand {
     @Option(parsing: .unconditional, help: "A system message before the prompt.") var system:
         String?
     @OptionGroup var sampling: SamplingOptions
-    @Option(help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"),
+        transform: Quantity.seconds)
     var timeout: Double?
     @OptionGroup var common: CommonOptions
 
     mutating func validate() throws {
         if raw, system != nil { throw ValidationError("--system has no place with --raw") }
-        if let timeout, !(timeout > 0 && timeout < 1e9) {
-            throw ValidationError("--timeout must be above 0 seconds")
-        }
     }
 
     func run(_ session: Session) throws {
@@ -47,12 +46,8 @@ struct Generate: SessionCommand {
     }
 
     private static func standardInput() throws -> String {
-        let limit = 3 << 20
-        let data = try FileHandle.standardInput.read(upToCount: limit + 1) ?? Data()
-        guard data.count <= limit else {
-            throw ToolError.usage("the prompt is longer than \(HumanText.bytes(limit))")
-        }
-        guard let text = String(validating: data, as: UTF8.self) else {
+        let bytes = try ByteInput.standard.readAll(limit: 3 << 20)
+        guard let text = String(validating: bytes, as: UTF8.self) else {
             throw ToolError.usage("the prompt is not UTF-8 text")
         }
         return text

@@ -15,7 +15,9 @@ struct Jobs: SessionCommand {
     var tenant: String?
     @Option(help: "Only jobs with this label.")
     var label: String?
-    @Option(name: .shortAndLong, help: "At most so many.")
+    @Option(
+        name: .shortAndLong, parsing: .unconditional, help: "At most so many (default: 20).",
+        transform: Quantity.whole(1...1_000_000))
     var limit = 20
     @Flag(name: .shortAndLong, help: "All of them.")
     var all = false
@@ -29,7 +31,6 @@ struct Jobs: SessionCommand {
                 "unknown state `\(state)`" + (likely.map { "; did you mean `\($0)`?" } ?? "")
                     + " The states are: " + words.joined(separator: ", "))
         }
-        if limit < 1 { throw ValidationError("--limit must be at least 1, not \(limit)") }
     }
 
     func run(_ session: Session) throws {

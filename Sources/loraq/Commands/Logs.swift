@@ -6,20 +6,24 @@ import WireProtocol
 
 struct Logs: SessionCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show the log of a job, of a worker, or of the broker.")
+        abstract: "Show the log of a job, of a worker, or of the broker.",
+        discussion:
+            "With --json each line is an object: message, and for a job at_ms, level and worker.")
 
     @Argument(help: ArgumentHelp("A job (default: last).", valueName: "job")) var job: String?
     @Option(help: ArgumentHelp("A worker instead, by its instance.", valueName: "instance"))
     var worker: String?
     @Flag(help: "The broker's own log instead.") var broker = false
-    @Option(help: "Only this attempt's.") var attempt: Int?
+    @Option(
+        parsing: .unconditional, help: "Only this attempt's.",
+        transform: Quantity.whole(1...1_000_000))
+    var attempt: Int?
     @Flag(name: .shortAndLong, help: "Go on as it grows; Ctrl-C ends.") var follow = false
     @OptionGroup var common: CommonOptions
 
     mutating func validate() throws {
         let sources = [job != nil, worker != nil, broker].filter { $0 }.count
         if sources > 1 { throw ValidationError("give a job, --worker or --broker, not several") }
-        if let attempt, attempt < 1 { throw ValidationError("attempts count from 1") }
         if attempt != nil, worker != nil || broker {
             throw ValidationError("--attempt belongs to a job")
         }
@@ -35,17 +39,18 @@ struct Logs: SessionCommand {
         }
         header["attempt"] = attempt.map { .integer(Int64($0)) }
         var isEmpty = true
+        var printer = LogPrinter(session, isOfJob: worker == nil)
         while true {
             let reply = try session.call(
                 .logs, header, policy: RequestPolicy(waitsForBroker: follow))
             let bytes = reply.body("log") ?? []
-            if !bytes.isEmpty { try StandardStreams.write(bytes) }
+            try printer.add(bytes)
             isEmpty = isEmpty && bytes.isEmpty
             header["after"] = reply.header["next"] ?? header["after"]
             if !bytes.isEmpty { continue }
             if !follow || reply.header["complete"]?.bool == true {
                 if isEmpty { session.note("the log is empty") }
-                return
+                return try printer.finish()
             }
             try Logs.pause()
         }
@@ -59,7 +64,9 @@ struct Logs: SessionCommand {
                 .failure, "there is no \(path)",
                 hint: "only a broker that was started by `loraq up` logs there")
         }
-        try LocalLog.copy(path, follow: follow) { try StandardStreams.write($0) }
+        var printer = LogPrinter(session, isOfJob: false)
+        try LocalLog.copy(path, follow: follow) { try printer.add($0) }
+        try printer.finish()
     }
 
     static func pause() throws {

@@ -5,8 +5,9 @@ import LoraqClient
 
 struct Models: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Base models: add, list, show, remove.",
-        subcommands: [Add.self, List.self, Show.self, Remove.self], defaultSubcommand: List.self)
+        abstract: "Base models: add, list, show, tag, remove.",
+        subcommands: [Add.self, List.self, Show.self, Tag.self, Remove.self],
+        defaultSubcommand: List.self)
 
     struct Add: SessionCommand {
         static let configuration = CommandConfiguration(
@@ -18,13 +19,7 @@ struct Models: ParsableCommand {
         @Option(
             help: "Of the packed matrices: bfloat16 or float32 (default: as the file has them).")
         var dtype: String?
-        @Flag(help: "Do not wait until it is ready.") var noWait = false
-        @Option(
-            help: ArgumentHelp(
-                "Give up waiting after this long (the job goes on; exit code 4).",
-                valueName: "seconds"))
-        var timeout: Double?
-        @Flag(name: .shortAndLong, help: "No progress.") var quiet = false
+        @OptionGroup var options: ArtifactJobOptions
         @OptionGroup var submit: SubmitOptions
         @OptionGroup var common: CommonOptions
 
@@ -43,8 +38,7 @@ struct Models: ParsableCommand {
             var request = JobRequest(kind: "prepare", spec: .object(spec))
             try submit.apply(to: &request, session)
             try Registration.run(
-                request, name: name, what: "model", session,
-                Registration.waiting(noWait: noWait, timeout: timeout, quiet: quiet))
+                request, name: name, what: "model", session, options.waiting)
         }
     }
 
@@ -68,6 +62,20 @@ struct Models: ParsableCommand {
             try NameCheck.checkReference(name, what: "the model")
             try ArtifactText.printOne(
                 session.client.artifacts(type: "model", name: name), name, "model", session)
+        }
+    }
+
+    struct Tag: SessionCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Put a tag on a version: M#TAG then names it, until the tag moves on.")
+        @Argument(help: "M or M@2.") var name: String
+        @Argument(help: "The tag, such as `stable`.") var tag: String
+        @Flag(help: "Take the tag off.") var remove = false
+        @OptionGroup var common: CommonOptions
+
+        func run(_ session: Session) throws {
+            try NameCheck.checkReference(name, what: "the model")
+            try Registration.tag(name, tag, removes: remove, session)
         }
     }
 

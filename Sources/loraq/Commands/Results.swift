@@ -10,7 +10,7 @@ struct Results: SessionCommand {
             `loraq errors`; --all writes both.
             """)
 
-    @Argument(help: ArgumentHelp("A job (default: last).", valueName: "job"))
+    @Argument(help: ArgumentHelp("A job.", valueName: "job"))
     var job = "last"
     @Flag(help: "In the order of the input, not of completion.") var ordered = false
     @Flag(help: "Failed lines too.") var all = false
@@ -23,8 +23,8 @@ struct Results: SessionCommand {
         let job = try session.client.job(job)
         let count = try ResultWriter(session: session).write(
             job, stream: all ? .all : .results, ordered: ordered, to: output, replaces: force)
-        if let output, output != "-" {
-            session.note("\(HumanText.plural(count, "line")) to \(output)")
+        if let count, let output, output != "-" {
+            try ResultWriter.report(count, of: job, in: output, session)
         }
         if !job.isFinal {
             session.note("the job is \(job.state): more may follow")

@@ -9,7 +9,7 @@ struct Status: SessionCommand {
             With --json: the job's object where one selector names one job, otherwise {"jobs": […]}.
             """)
 
-    @Argument(help: ArgumentHelp("Jobs (default: last).", valueName: "job"))
+    @Argument(help: ArgumentHelp("Jobs.", valueName: "job"))
     var jobs: [String] = ["last"]
     @OptionGroup var common: CommonOptions
 

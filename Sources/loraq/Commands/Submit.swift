@@ -12,7 +12,8 @@ struct Submit: SessionCommand {
             commands take in place of an id (loraq wait LABEL; --after LABEL waits for all of them).
             """)
 
-    @Argument(help: "The kind: infer, finetune, prepare, adapter, check, or a plugin's own.")
+    @Argument(
+        help: "The kind: infer, finetune, prepare, adapter, check, evaluate, or a plugin's own.")
     var kind: String
     @Argument(
         help: ArgumentHelp("The spec, a JSON object (`-`: standard input).", valueName: "spec.json")
@@ -82,7 +83,9 @@ struct Submit: SessionCommand {
                     "label": .string(first.label ?? ""), "jobs": .array(ids.map { .string($0) }),
                 ]))
         }
-        let jobs = try JobWaiter(session: session, options: waiting).wait(for: ids)
+        var waiter = JobWaiter(session: session, options: waiting)
+        waiter.selectors = first.label.map { [$0] } ?? []
+        let jobs = try waiter.wait(for: ids)
         if session.json {
             try session.print(
                 json: .object([

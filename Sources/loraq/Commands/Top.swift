@@ -12,18 +12,17 @@ struct Top: SessionCommand {
             lines. Ctrl-C ends it. With --json each view is one document on a line.
             """)
 
-    @Option(name: .shortAndLong, help: "At most so many jobs.") var limit = 20
-    @Option(help: ArgumentHelp("Write a view this often at the most.", valueName: "seconds"))
+    @Option(
+        name: .shortAndLong, parsing: .unconditional, help: "At most so many jobs (default: 20).",
+        transform: Quantity.whole(1...100))
+    var limit = 20
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Write a view this often at the most.", valueName: "seconds"),
+        transform: Quantity.number(0.1...3_600))
     var interval: Double?
     @Flag(help: "One view, then end.") var once = false
     @OptionGroup var common: CommonOptions
-
-    mutating func validate() throws {
-        if !(1...100).contains(limit) { throw ValidationError("--limit must be 1 to 100") }
-        if let interval, !(interval >= 0.1 && interval <= 3_600) {
-            throw ValidationError("--interval must be 0.1 to 3600 seconds")
-        }
-    }
 
     func run(_ session: Session) throws {
         let isLive = session.terminal.outputIsTerminal && !session.json

@@ -13,15 +13,13 @@ struct Up: SessionCommand {
         help: ArgumentHelp(
             "Look for worker plugins in this folder too (repeatable).", valueName: "folder"))
     var workers: [String] = []
-    @Option(help: ArgumentHelp("Wait so long for its first answer.", valueName: "seconds"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Wait so long for its first answer (default: 30).", valueName: "seconds"),
+        transform: Quantity.seconds)
     var timeout = 30.0
     @OptionGroup var common: CommonOptions
-
-    mutating func validate() throws {
-        if !(timeout > 0 && timeout < 1e6) {
-            throw ValidationError("--timeout must be above 0 seconds")
-        }
-    }
 
     func run(_ session: Session) throws {
         if EndpointProbe.look(at: session.home.controlEndpoint) == .listening {

@@ -66,7 +66,9 @@ struct VerifySums {
         let parts = Self.words.compactMap { word in
             answers[word].flatMap { $0 > 0 ? "\(HumanText.count($0)) \(word)" : nil }
         }
-        let counts = "\(HumanText.plural(lines, "line")): \(parts.joined(separator: ", "))"
+        let counts =
+            HumanText.plural(lines, "line")
+            + (parts.isEmpty ? "" : ": " + parts.joined(separator: ", "))
         if problemCount > 0 { return "\(counts); \(HumanText.plural(problemCount, "problem"))" }
         return isProven ? "\(counts); each answered exactly once" : "\(counts); not at its end"
     }

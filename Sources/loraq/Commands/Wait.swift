@@ -7,21 +7,17 @@ struct Wait: SessionCommand {
         abstract: "Wait until jobs have ended, and end with their outcome as exit code.",
         discussion: "`all` stands for the jobs that have not ended yet.")
 
-    @Argument(help: ArgumentHelp("Jobs (default: last).", valueName: "job"))
+    @Argument(help: ArgumentHelp("Jobs.", valueName: "job"))
     var jobs: [String] = ["last"]
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
-            "Give up waiting after this long (the jobs go on; exit code 4).", valueName: "seconds"))
+            "Give up waiting after this long (the jobs go on; exit code 4).", valueName: "seconds"),
+        transform: Quantity.seconds)
     var timeout: Double?
     @Flag(name: .shortAndLong, help: "No progress.")
     var quiet = false
     @OptionGroup var common: CommonOptions
-
-    mutating func validate() throws {
-        if let timeout, !(timeout > 0 && timeout < 1e9) {
-            throw ValidationError("--timeout must be above 0 seconds")
-        }
-    }
 
     func run(_ session: Session) throws {
         var found = try session.client.status(jobs)
@@ -32,7 +28,9 @@ struct Wait: SessionCommand {
         options.timeout = timeout
         options.quiet = quiet
         if found.contains(where: { !$0.isFinal }) {
-            found = try JobWaiter(session: session, options: options).wait(for: found.map(\.id))
+            var waiter = JobWaiter(session: session, options: options)
+            waiter.selectors = jobs
+            found = try waiter.wait(for: found.map(\.id))
         }
         if session.json {
             if jobs.count == 1, jobs[0] != "all", let only = found.first, found.count == 1 {

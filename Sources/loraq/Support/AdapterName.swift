@@ -1,4 +1,5 @@
 import LoraqClient
+import WireProtocol
 
 /// `A` where just one model has an adapter of that name.
 enum AdapterName {
@@ -21,14 +22,14 @@ enum AdapterName {
         case 0:
             let known = Set(names.compactMap { $0.split(separator: ":").last.map(String.init) })
             let likely = Suggestion.nearest(to: bare, among: known)
-            throw ToolError(
-                .failure,
-                "there is no adapter `\(bare)`" + (likely.map { "; did you mean `\($0)`?" } ?? ""),
-                hint: "`loraq adapters list` lists them")
+            throw ArtifactText.missing(
+                bare, "adapter", likely.map { "; did you mean `\($0)`?" } ?? "")
         default:
-            throw ToolError.usage(
-                "several models have an adapter `\(bare)`: " + matches.joined(separator: ", "),
-                hint: "name the model too")
+            let message =
+                "several models have an adapter `\(bare)`: " + matches.joined(separator: ", ")
+            throw ToolError(
+                .usage, message, hint: "name the model too",
+                answer: ErrorObject(.ambiguous, .user, message))
         }
     }
 }

@@ -3,13 +3,33 @@ import LinuxSystem
 import LoraqClient
 import WireProtocol
 
-/// Reads an artifact's files from the broker into a new folder: whole, or not at all.
+/// Reads an artifact's files from the broker into a new folder: whole, or not at all, and all of one version.
 struct ArtifactDownload {
     let session: Session
     let reference: String
 
-    /// - Returns: The files' names.
-    func write(to folder: String) throws -> [String] {
+    /// What the reference stood for when it was looked up: a newer version that comes meanwhile changes nothing.
+    struct Listing {
+        /// As the broker has it: `name`, `version`, `meta`, ….
+        let artifact: JSONValue
+        /// With its version.
+        let pinned: String
+        let files: [(name: String, bytes: Int)]
+    }
+
+    private func list() throws -> Listing {
+        let header = try session.call(.get, ["artifact": .string(reference)]).header
+        guard let artifact = header["artifact"], let name = artifact["name"]?.string,
+            let version = artifact["version"]?.integer
+        else {
+            throw ToolError(.failure, "the broker does not say which version \(reference) is")
+        }
+        return Listing(
+            artifact: artifact, pinned: "\(name)@\(version)",
+            files: try (header["files"]?.array ?? []).map(ArtifactDownload.file))
+    }
+
+    func write(to folder: String) throws -> Listing {
         if FilePath.exists(folder) {
             let isEmpty =
                 FilePath.isDirectory(folder) && (try? FilePath.entries(of: folder))?.isEmpty == true
@@ -19,9 +39,8 @@ struct ArtifactDownload {
                 )
             }
         }
-        let reply = try session.call(.get, ["artifact": .string(reference)])
-        let files = try (reply.header["files"]?.array ?? []).map(ArtifactDownload.file)
-        guard !files.isEmpty else {
+        let listing = try list()
+        guard !listing.files.isEmpty else {
             throw ToolError(.failure, "the broker has no files for \(reference)")
         }
         let parent = FilePath.parent(of: folder)
@@ -29,23 +48,22 @@ struct ArtifactDownload {
         let working = "\(parent)/.\(FilePath.name(of: folder)).\(unique).partial"
         do {
             try DurableFile.createDirectories(working, mode: 0o755)
-            for file in files { try fetch(file.name, file.bytes, into: working) }
+            for file in listing.files { try fetch(file, of: listing, into: working) }
             try DurableFile.rename(working, to: folder)
         } catch {
             try? DurableFile.removeTree(working)
             throw error
         }
-        return files.map(\.name)
+        return listing
     }
 
     /// Reads one file of the artifact into an existing folder.
     func write(only name: String, to folder: String) throws {
-        let reply = try session.call(.get, ["artifact": .string(reference)])
-        let files = try (reply.header["files"]?.array ?? []).map(ArtifactDownload.file)
-        guard let file = files.first(where: { $0.name == name }) else {
+        let listing = try list()
+        guard let file = listing.files.first(where: { $0.name == name }) else {
             throw ToolError(.failure, "the broker has no \(name) of \(reference)")
         }
-        try fetch(file.name, file.bytes, into: folder)
+        try fetch(file, of: listing, into: folder)
     }
 
     /// A name from the broker is used as a path only if it stays inside the folder.
@@ -63,7 +81,10 @@ struct ArtifactDownload {
         return (name, bytes)
     }
 
-    private func fetch(_ name: String, _ size: Int, into folder: String) throws {
+    private func fetch(
+        _ file: (name: String, bytes: Int), of listing: Listing, into folder: String
+    ) throws {
+        let (name, size) = file
         let path = "\(folder)/\(name)"
         try DurableFile.createDirectories(FilePath.parent(of: path), mode: 0o755)
         var writer = try DurableFileWriter(path: path, mode: 0o644)
@@ -72,7 +93,7 @@ struct ArtifactDownload {
                 let piece = try session.call(
                     .get,
                     [
-                        "artifact": .string(reference), "file": .string(name),
+                        "artifact": .string(listing.pinned), "file": .string(name),
                         "offset": .integer(Int64(writer.count)),
                         "bytes": .integer(Int64(min(WireLimits.bodyBytes, size - writer.count))),
                     ]

@@ -11,4 +11,8 @@ struct CommonOptions: ParsableArguments {
 
     @Flag(help: "Print one JSON document for machines.")
     var json = false
+
+    mutating func validate() throws {
+        if home?.isEmpty == true { throw ValidationError("--home must name a folder") }
+    }
 }

@@ -51,9 +51,7 @@ struct Completion {
             policy: RequestPolicy(waitsForBroker: true))
         let bytes = try stream.next().lines
         guard !bytes.isEmpty else {
-            if let error = job.error {
-                throw ToolError(.failure, "\(error.code): \(error.message)", hint: error.hint)
-            }
+            if let error = job.error { throw ToolError(error) }
             throw ToolError(
                 .failure, "the job ended as \(job.state) without an answer",
                 hint: job.reason?.message ?? "loraq status \(job.id)")
@@ -65,7 +63,7 @@ struct Completion {
             throw ToolError(.failure, "the answer is not JSON: \(error)")
         }
         if Completion.text(in: line) == nil {
-            throw ToolError(.failure, ErrorLine.message(of: bytes), hint: "job \(job.id)")
+            throw ToolError(ErrorLine.error(of: line), hint: "job \(job.id)")
         }
         return line
     }

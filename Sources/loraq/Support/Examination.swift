@@ -6,17 +6,26 @@ import WireProtocol
 
 /// The checks of `loraq doctor`, from the machine up to the models.
 struct Examination {
-    let session: Session
+    let home: LoraqHome
     let installation: Installation
     let path: String?
+    /// Nil where no client can be made for the home.
+    var session: Session?
+    /// Why none can be made.
+    var fault = ""
 
     func all() -> [Finding] {
         var findings = [programs(), libraries(), processor(), memory(), openFiles()]
-        findings += [home(), disk(), socketPaths()]
-        let broker = broker()
+        findings += [folder(), disk(), socketPaths()]
+        guard let session else {
+            return findings + [
+                .fail("broker", fault, "choose another home with --home or LORAQ_HOME")
+            ]
+        }
+        let broker = broker(session)
         findings.append(broker)
         guard broker.verdict == .ok else { return findings }
-        return findings + [sockets()] + workers() + [models()]
+        return findings + [sockets()] + workers(session) + [models(session)]
     }
 
     private func programs() -> Finding {
@@ -46,14 +55,17 @@ struct Examination {
             cpuInfo: String(decoding: text, as: UTF8.self), cores: HostResources.usableCPUs().count)
     }
 
-    /// What the kernels will use, from the kernel's list of flags.
+    /// What the kernels will use, from the kernel's list of flags, by the rules of CKernels/variants.c.
     static func processor(cpuInfo: String, cores: Int) -> Finding {
         let lines = cpuInfo.split(separator: "\n")
         let flags = lines.first { $0.hasPrefix("flags") || $0.hasPrefix("Features") } ?? ""
         let words = Set(flags.split(whereSeparator: { " \t:".contains($0) }).map(String.init))
         let count = HumanText.plural(cores, "core")
-        if words.contains("avx512_bf16") { return .ok("processor", "\(count), AVX-512 with BF16") }
-        if words.contains("avx512f") { return .ok("processor", "\(count), AVX-512") }
+        if words.isSuperset(of: ["avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq"]) {
+            // Intel's cores take BF16 products at half the speed of others, so they are not taken there.
+            let hasPairs = words.contains("avx512_bf16") && !cpuInfo.contains("GenuineIntel")
+            return .ok("processor", "\(count), AVX-512\(hasPairs ? " with BF16" : "")")
+        }
         if words.contains("avx2"), words.contains("fma") {
             return .ok("processor", "\(count), AVX2")
         }
@@ -86,8 +98,8 @@ struct Examination {
             : .ok("open files", "at most \(most == .max ? "any number" : HumanText.count(most))")
     }
 
-    private func home() -> Finding {
-        let folder = session.home.path
+    private func folder() -> Finding {
+        let folder = home.path
         var status = stat()
         guard stat(folder, &status) == 0 else {
             return .ok("home", "\(folder) does not exist yet; `loraq up` makes it")
@@ -109,7 +121,7 @@ struct Examination {
     }
 
     private func disk() -> Finding {
-        var folder = session.home.path
+        var folder = home.path
         while !FilePath.isDirectory(folder), folder != "/" { folder = FilePath.parent(of: folder) }
         guard let free = try? FilePath.freeSpace(at: folder) else {
             return .warn("disk", "free space at \(folder) cannot be read", nil)
@@ -122,7 +134,7 @@ struct Examination {
     }
 
     private func socketPaths() -> Finding {
-        let longest = session.home.runFolder.utf8.count + "/dispatch".utf8.count
+        let longest = home.runFolder.utf8.count + "/dispatch".utf8.count
         return longest <= 107
             ? .ok("socket paths", "\(longest) bytes, at most 107 are possible")
             : .fail(
@@ -130,13 +142,13 @@ struct Examination {
                 "choose a shorter home with --home or LORAQ_HOME")
     }
 
-    private func broker() -> Finding {
-        switch EndpointProbe.look(at: session.home.controlEndpoint) {
+    private func broker(_ session: Session) -> Finding {
+        switch EndpointProbe.look(at: home.controlEndpoint) {
         case .nobody:
-            return .warn("broker", "none runs at \(session.home.path)", "start one with `loraq up`")
+            return .warn("broker", "none runs at \(home.path)", "start one with `loraq up`")
         case .forbidden:
             return .fail(
-                "broker", "\(session.home.controlPath) belongs to another user",
+                "broker", "\(home.controlPath) belongs to another user",
                 "choose your own home with --home or LORAQ_HOME")
         case .listening, .unknown: break
         }
@@ -144,7 +156,7 @@ struct Examination {
         do throws(ClientError) {
             let reply = try session.call(.ping, policy: RequestPolicy(timeout: .seconds(5)))
             let text = BrokerText.presence(
-                reply.header, session.home, roundTrip: MonotonicTime.now() - start)
+                reply.header, home, roundTrip: MonotonicTime.now() - start)
             return .ok("broker", String(text.dropFirst("broker ".count)))
         } catch {
             return .fail("broker", error.message, error.hint ?? "look at `loraq logs --broker`")
@@ -153,16 +165,16 @@ struct Examination {
 
     private func sockets() -> Finding {
         let silent = ["control", "dispatch", "events"].filter {
-            EndpointProbe.look(at: "ipc://\(session.home.runFolder)/\($0)") != .listening
+            EndpointProbe.look(at: "ipc://\(home.runFolder)/\($0)") != .listening
         }
         return silent.isEmpty
-            ? .ok("sockets", "control, dispatch and events in \(session.home.runFolder)")
+            ? .ok("sockets", "control, dispatch and events in \(home.runFolder)")
             : .fail(
                 "sockets", "nobody listens at " + silent.joined(separator: ", "),
-                "`loraq down`, then `loraq up`; the log is \(session.home.brokerLog)")
+                "`loraq down`, then `loraq up`; the log is \(home.brokerLog)")
     }
 
-    private func workers() -> [Finding] {
+    private func workers(_ session: Session) -> [Finding] {
         do throws(ClientError) {
             return Examination.workers(try session.call(.workers).header)
         } catch {
@@ -208,7 +220,7 @@ struct Examination {
         return findings
     }
 
-    private func models() -> Finding {
+    private func models(_ session: Session) -> Finding {
         do throws(ClientError) {
             let models = try session.client.artifacts(type: "model")
             let names = Set(models.compactMap { $0["name"]?.string }).sorted()

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import LinuxSystem
 
 /// Checks on files that a person names, with errors that say which argument is meant.
 enum InputFile {
@@ -27,18 +28,7 @@ enum InputFile {
     /// A small UTF-8 file as a whole.
     static func smallText(_ path: String, limit: Int, what: String) throws(ToolError) -> String {
         try check(path, what: what)
-        let bytes: Data
-        do {
-            let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
-            bytes = try handle.read(upToCount: limit + 1) ?? Data()
-            try handle.close()
-        } catch {
-            throw ToolError.usage("\(what) \(path): \(ToolError.reason(error))")
-        }
-        guard bytes.count <= limit else {
-            throw ToolError.usage(
-                "\(what) \(path) is larger than \(HumanText.bytes(limit)); is it the right file?")
-        }
+        let bytes = try ByteInput(path, what: what).readAll(limit: limit)
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw ToolError.usage("\(what) \(path) is not UTF-8 text")
         }
@@ -51,6 +41,21 @@ enum InputFile {
         var other = stat()
         guard stat(first, &one) == 0, stat(second, &other) == 0 else { return false }
         return one.st_dev == other.st_dev && one.st_ino == other.st_ino
+    }
+
+    /// Whether two paths would be written as one file, there or yet to be made. Devices and pipes bear two writers.
+    static func wouldBeOneFile(_ first: String, _ second: String) -> Bool {
+        var status = stat()
+        if stat(first, &status) == 0 {
+            return status.st_mode & S_IFMT == S_IFREG && same(first, second)
+        }
+        return same(FilePath.parent(of: first), FilePath.parent(of: second))
+            && FilePath.name(of: first) == FilePath.name(of: second)
+    }
+
+    static func isRegular(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
     }
 
     static func exists(_ path: String) -> Bool {

@@ -9,7 +9,8 @@ enum Interrupts {
 
     static func clear() { flag.store(false, ordering: .relaxed) }
 
-    /// Takes over SIGINT and SIGTERM; reads on a terminal are broken off by them, not restarted.
+    /// Takes over SIGINT and SIGTERM; system calls are broken off by them, not restarted (`ByteInput` reads on after
+    /// it has looked at the flag).
     static func install() {
         // The flag must exist before a handler may touch it.
         clear()

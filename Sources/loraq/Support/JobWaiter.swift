@@ -12,6 +12,8 @@ struct JobWaiter {
     var onEvent: (BrokerEvent) -> Void = { _ in }
     /// What the progress line calls the job; by default its kind and label or id.
     var title: String?
+    /// What all the jobs can be called by, where they are too many to list their ids.
+    var selectors: [String] = []
 
     init(session: Session, options: WaitOptions) {
         self.session = session
@@ -55,18 +57,24 @@ struct JobWaiter {
             return try follower.wait(for: jobs, atMost: options.limit)
         } catch {
             guard error.kind == .interrupted else { throw error }
-            throw JobWaiter.interrupted(jobs)
+            throw JobWaiter.interrupted(jobs, selectors)
         }
     }
 
-    static func interrupted(_ jobs: [String]) -> ToolError {
-        let names = jobs.count <= 3 ? jobs.joined(separator: " ") : "\(jobs.count) jobs"
-        let argument = jobs.count <= 3 ? names : "all"
+    /// Never advises `cancel all`, which would end other people's jobs too.
+    static func interrupted(_ jobs: [String], _ selectors: [String] = []) -> ToolError {
+        let isFew = jobs.count <= 3
+        let names = isFew ? jobs.joined(separator: " ") : "\(jobs.count) jobs"
+        let called = isFew || selectors.contains("all") ? jobs : selectors
+        let argument = called.prefix(3).joined(separator: " ")
+        let isWhole = !called.isEmpty && called.count <= 3
         return ToolError(
             .interrupted, "interrupted; \(names) \(jobs.count == 1 ? "goes" : "go") on",
-            hint:
-                "come back with `loraq wait \(argument)`, or end it with `loraq cancel \(argument)`"
-        )
+            hint: isWhole
+                ? "come back with `loraq wait \(argument)`, or end \(jobs.count == 1 ? "it" : "them") with "
+                    + "`loraq cancel \(argument)`"
+                : "come back with `loraq wait`, or end them with `loraq cancel`, and their ids or label, which "
+                    + "`loraq jobs` shows")
     }
 
     /// The status that all jobs together stand for.

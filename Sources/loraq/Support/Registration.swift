@@ -4,14 +4,6 @@ import WireProtocol
 
 /// `models add` and `adapters add`: jobs that end with an artifact.
 enum Registration {
-    static func waiting(noWait: Bool, timeout: Double?, quiet: Bool) -> WaitOptions {
-        var options = WaitOptions()
-        options.wait = !noWait
-        options.timeout = timeout
-        options.quiet = quiet
-        return options
-    }
-
     static func run(
         _ request: JobRequest, name: String, what: String, _ session: Session,
         _ waiting: WaitOptions
@@ -48,6 +40,21 @@ enum Registration {
         }
         if result?["has_template"]?.bool == false { parts.append("no chat template") }
         return parts.isEmpty ? "" : ": " + parts.joined(separator: ", ")
+    }
+
+    /// Puts a tag on a version, or takes it off; it moves there from another version.
+    static func tag(_ name: String, _ tag: String, removes: Bool, _ session: Session) throws {
+        try NameCheck.check(tag, what: "the tag")
+        var header: JSONObject = ["artifact": .string(name), "tag": .string(tag)]
+        if removes { header["remove"] = true }
+        let reply = try session.call(.tag, header, policy: .once)
+        if session.json { return try session.print(json: reply.header) }
+        let artifact = reply.header["artifact"]
+        let version = artifact?["version"]?.integer.map { "@\($0)" } ?? ""
+        let tags = (artifact?["tags"]?.array ?? []).compactMap(\.string)
+        try session.print(
+            "\(artifact?["name"]?.string ?? name)\(version)  "
+                + (tags.isEmpty ? "no tags" : "tags: " + tags.joined(separator: ", ")))
     }
 
     static func remove(_ name: String, force: Bool, _ session: Session) throws {

@@ -3,17 +3,37 @@ import JSONModel
 
 /// How answers are chosen; the names and defaults are OpenAI's.
 struct SamplingOptions: ParsableArguments {
-    @Option(help: "The most tokens to answer with.") var maxTokens: Int?
-    @Option(help: "0 takes the likeliest token each time.") var temperature: Double?
-    @Option(help: "Sample from the likeliest tokens that together have this probability.")
+    @Option(
+        parsing: .unconditional, help: "The most tokens to answer with.",
+        transform: Quantity.whole(0...1 << 24))
+    var maxTokens: Int?
+    @Option(
+        parsing: .unconditional, help: "0 takes the likeliest token each time.",
+        transform: Quantity.number(0...100))
+    var temperature: Double?
+    @Option(
+        parsing: .unconditional,
+        help: "Sample from the likeliest tokens that together have this probability.",
+        transform: Quantity.number(0...1))
     var topP: Double?
-    @Option(help: "Sample from so many likeliest tokens.") var topK: Int?
-    @Option(help: "Leave out tokens less likely than this share of the likeliest.")
+    @Option(
+        parsing: .unconditional, help: "Sample from so many likeliest tokens.",
+        transform: Quantity.whole(-1...1 << 30))
+    var topK: Int?
+    @Option(
+        parsing: .unconditional,
+        help: "Leave out tokens less likely than this share of the likeliest.",
+        transform: Quantity.number(0...1))
     var minP: Double?
-    @Option(help: "Above 1: repeat less.") var repetitionPenalty: Double?
-    @Option(parsing: .unconditional, help: "From -2 to 2.") var presencePenalty: Double?
-    @Option(parsing: .unconditional, help: "From -2 to 2.") var frequencyPenalty: Double?
-    @Option(help: "The same seed, the same answer.") var seed: Int?
+    @Option(
+        parsing: .unconditional, help: "Above 1: repeat less.",
+        transform: Quantity.number(0.01...100))
+    var repetitionPenalty: Double?
+    @Option(parsing: .unconditional, help: "From -2 to 2.", transform: Quantity.number(-2...2))
+    var presencePenalty: Double?
+    @Option(parsing: .unconditional, help: "From -2 to 2.", transform: Quantity.number(-2...2))
+    var frequencyPenalty: Double?
+    @Option(parsing: .unconditional, help: "The same seed, the same answer.") var seed: Int?
     @Option(parsing: .unconditionalSingleValue, help: "Stop before this text (repeatable).")
     var stop: [String] = []
 

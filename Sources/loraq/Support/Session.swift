@@ -47,9 +47,13 @@ final class Session {
     }
 }
 
-/// A command that talks to a broker.
-protocol SessionCommand: ParsableCommand {
+/// A command with the options that all have.
+protocol CommonCommand: ParsableCommand {
     var common: CommonOptions { get }
+}
+
+/// A command that talks to a broker.
+protocol SessionCommand: CommonCommand {
     func run(_ session: Session) throws
 }
 

@@ -1,4 +1,3 @@
-import Foundation
 import JSONModel
 
 /// A spec: a JSON object in a file, on standard input (`-`), or written out on the command line.
@@ -7,20 +6,16 @@ enum SpecFile {
 
     /// A spec per line; blank lines are passed over.
     static func readLines(_ path: String) throws -> [JSONObject] {
-        let text =
-            path == "-"
-            ? String(
-                decoding: try FileHandle.standardInput.read(upToCount: 64 << 20) ?? Data(),
-                as: UTF8.self)
-            : try InputFile.smallText(path, limit: 64 << 20, what: "specs")
+        let bytes = try Self.bytes(path, limit: 64 << 20, what: "specs")
         var specs: [JSONObject] = []
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false)
-            .enumerated()
-        where !line.allSatisfy(\.isWhitespace) {
+        for (index, line) in bytes.split(
+            separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false
+        ).enumerated()
+        where !line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) {
             let place = "\(path.prefix(80)), line \(index + 1)"
             let value: JSONValue
             do {
-                value = try JSONValue.parse(Array(line.utf8))
+                value = try JSONValue.parse(Array(line))
             } catch {
                 throw ToolError.usage("\(place): not JSON: \(error)")
             }
@@ -38,14 +33,9 @@ enum SpecFile {
     }
 
     static func read(_ path: String) throws -> JSONObject {
-        let bytes: [UInt8]
-        if path.drop(while: \.isWhitespace).hasPrefix("{") {
-            bytes = Array(path.utf8)
-        } else if path == "-" {
-            bytes = [UInt8](try FileHandle.standardInput.read(upToCount: 1 << 20) ?? Data())
-        } else {
-            bytes = Array(try InputFile.smallText(path, limit: 1 << 20, what: "spec").utf8)
-        }
+        let bytes =
+            path.drop(while: \.isWhitespace).hasPrefix("{")
+            ? Array(path.utf8) : try Self.bytes(path, limit: 1 << 20, what: "spec")
         let value: JSONValue
         do {
             value = try JSONValue.parse(bytes)
@@ -57,5 +47,15 @@ enum SpecFile {
                 "spec \(path.prefix(80)): a spec is a JSON object, this is \(value.kindName)")
         }
         return object
+    }
+
+    /// A file's bytes, or those of standard input, without a byte order mark.
+    private static func bytes(_ path: String, limit: Int, what: String) throws(ToolError) -> [UInt8]
+    {
+        let isStandard = path == "-"
+        if !isStandard { try InputFile.check(path, what: what) }
+        let input = try isStandard ? ByteInput.standard : ByteInput(path, what: what)
+        let bytes = try input.readAll(limit: limit)
+        return bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? Array(bytes.dropFirst(3)) : bytes
     }
 }

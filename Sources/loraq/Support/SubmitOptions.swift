@@ -11,7 +11,9 @@ struct SubmitOptions: ParsableArguments {
                 + "on its result such as 'JOB:eval_loss<0.5').", valueName: "job"))
     var after: [String] = []
 
-    @Option(parsing: .unconditional, help: "From -100 to 100; higher runs first.")
+    @Option(
+        parsing: .unconditional, help: "From -100 to 100; higher runs first.",
+        transform: Quantity.whole(-100...100))
     var priority: Int?
 
     @Option(help: "Whose share of the machine this uses.")
@@ -24,26 +26,20 @@ struct SubmitOptions: ParsableArguments {
     var label: String?
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
-            "Stop the job if it runs longer than this.", valueName: "seconds"))
+            "Stop the job if it runs longer than this.", valueName: "seconds"),
+        transform: Quantity.whole(1...999_999_999))
     var maxSeconds: Int?
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "What each task needs beside its worker's own memory; it waits until that is free.",
-            valueName: "mebibytes"))
+            valueName: "mebibytes"), transform: Quantity.whole(1...1 << 30))
     var memory: Int?
 
     mutating func validate() throws {
-        if let memory, !(1...1 << 30).contains(memory) {
-            throw ValidationError("--memory must be at least 1 MiB")
-        }
-        if let priority, !(-100...100).contains(priority) {
-            throw ValidationError("--priority must be from -100 to 100, not \(priority)")
-        }
-        if let maxSeconds, maxSeconds < 1 {
-            throw ValidationError("--max-seconds must be at least 1, not \(maxSeconds)")
-        }
         if let tenant, WireName(text: tenant) == nil {
             throw ValidationError("--tenant must be \(WireName.form), not `\(tenant)`")
         }

@@ -41,6 +41,10 @@ struct Submitting {
     func conclude(_ job: JobSnapshot, summary: String? = nil) throws {
         if session.json, !outputIsTaken {
             try session.print(json: job.json)
+        } else if session.json {
+            if let error = job.error {
+                EntryPoint.show(ToolError(error, hint: "loraq status \(job.id)"), asJSON: true)
+            }
         } else if let error = job.error {
             session.note(JobText.errorText(error, style: session.terminal.errorStyle))
         } else if job.state != "succeeded" {
@@ -54,9 +58,14 @@ struct Submitting {
         try JobWaiter.finish([job])
     }
 
-    /// A file as an input: sent along if it is small, uploaded as a blob otherwise.
+    /// A file as an input, uploaded as a blob. A FIFO or a pipe is copied first.
     func input(_ name: String, file: String) throws -> JobRequest.Input {
-        let size = try InputFile.check(file, what: "\(name) file")
+        try input(name, InputSource(file, what: "\(name) file"))
+    }
+
+    func input(_ name: String, _ source: InputSource) throws -> JobRequest.Input {
+        let size = try InputFile.check(source.path, what: "\(name) file")
+        let file = source.shown
         let display = ProgressDisplay.standard(quiet: waiting.quiet || size < 8 << 20)
         let watch = Stopwatch()
         var rate = RateMeter()
@@ -70,12 +79,12 @@ struct Submitting {
                 state: "uploading", done: Double(progress.done) / 1_048_576,
                 total: Double(progress.total) / 1_048_576, unit: "MiB")
             if let perSecond = rate.perSecond, perSecond > 0 {
-                shown.figures.append(HumanText.bytes(Int(perSecond)) + "/s")
+                shown.figures.append(HumanText.bytes(Int(min(perSecond, 1e15))) + "/s")
                 shown.remainingSeconds = Double(progress.total - progress.done) / perSecond
             }
             display.show(shown, at: watch.elapsed)
         }
         defer { display.erase() }
-        return .blob(name: name, digest: try upload.send(file).digest)
+        return .blob(name: name, digest: try upload.send(source.path).digest)
     }
 }

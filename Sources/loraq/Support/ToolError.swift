@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import LoraqClient
+import WireProtocol
 
 /// How `loraq` ends. The numbers stand in `--help` and docs/cli.md and do not change.
 enum ExitStatus: Int32, CaseIterable {
@@ -34,11 +35,21 @@ struct ToolError: Error, CustomStringConvertible {
     let status: ExitStatus
     let message: String
     let hint: String?
+    /// The error of a job or a line that stands behind it: its code is kept for machines.
+    let answer: ErrorObject?
 
-    init(_ status: ExitStatus, _ message: String, hint: String? = nil) {
+    init(
+        _ status: ExitStatus, _ message: String, hint: String? = nil, answer: ErrorObject? = nil
+    ) {
         self.status = status
         self.message = message
         self.hint = hint
+        self.answer = answer
+    }
+
+    /// Something failed with an error that has a code of its own.
+    init(_ answer: ErrorObject, hint: String? = nil) {
+        self.init(.failure, answer.message, hint: answer.hint ?? hint, answer: answer)
     }
 
     static func usage(_ message: String, hint: String? = nil) -> ToolError {

@@ -6,19 +6,14 @@ struct WaitOptions: ParsableArguments {
     var wait = false
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "With --wait: give up waiting after this long (the job goes on; exit code 4).",
-            valueName: "seconds"))
+            valueName: "seconds"), transform: Quantity.seconds)
     var timeout: Double?
 
     @Flag(name: .shortAndLong, help: "No progress.")
     var quiet = false
-
-    mutating func validate() throws {
-        if let timeout, !(timeout > 0 && timeout < 1e9) {
-            throw ValidationError("--timeout must be above 0 seconds")
-        }
-    }
 
     var limit: Duration? { timeout.map { .milliseconds(Int64($0 * 1000)) } }
 }

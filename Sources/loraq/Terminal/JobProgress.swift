@@ -14,7 +14,7 @@ struct JobProgress: Equatable {
     var remainingSeconds: Double?
 
     var fraction: Double? {
-        guard let done, let total, total > 0 else { return nil }
+        guard let done, let total, total > 0, done.isFinite, total.isFinite else { return nil }
         return min(1, max(0, done / total))
     }
 }

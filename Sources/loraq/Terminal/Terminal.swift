@@ -42,11 +42,31 @@ struct Terminal: Sendable {
 /// Whole writes to the standard streams. A closed pipe ends the process by SIGPIPE, as with other tools.
 enum StandardStreams {
     static func print(_ text: String, terminator: String = "\n") throws {
-        try write(Array((text + terminator).utf8), to: .standardOutput, name: "standard output")
+        try write(Array((text + terminator).utf8))
     }
 
-    static func write(_ bytes: [UInt8]) throws {
-        try write(bytes, to: .standardOutput, name: "standard output")
+    /// Writes all to standard output.
+    ///
+    /// - Throws: `.interrupted` after Ctrl-C while the reader takes nothing; `.failure` with the system's reason.
+    static func write(_ bytes: [UInt8]) throws(ToolError) {
+        var offset = 0
+        while offset < bytes.count {
+            let count = bytes.withUnsafeBytes {
+                Glibc.write(STDOUT_FILENO, $0.baseAddress.map { $0 + offset }, $0.count - offset)
+            }
+            let code = errno
+            if count >= 0 { offset += count }
+            if count >= 0 || code == EINTR {
+                // A signal breaks a write off, at its beginning or in the middle.
+                guard offset == bytes.count || !Interrupts.isInterrupted else {
+                    throw ToolError(.interrupted, "interrupted")
+                }
+                continue
+            }
+            throw ToolError(
+                .failure, "cannot write to standard output: \(ToolError.systemMessage(code))",
+                hint: "check that the disk is not full; results can be read again from the broker")
+        }
     }
 
     /// A line for the person on standard error; that it cannot be written is no reason to stop.
@@ -54,15 +74,5 @@ enum StandardStreams {
 
     static func writeError(_ text: String) {
         try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
-    }
-
-    private static func write(_ bytes: [UInt8], to handle: FileHandle, name: String) throws {
-        do {
-            try handle.write(contentsOf: Data(bytes))
-        } catch {
-            throw ToolError(
-                .failure, "cannot write to \(name): \(ToolError.reason(error))",
-                hint: "check that the disk is not full; results can be read again from the broker")
-        }
     }
 }

@@ -1,5 +1,6 @@
 import JSONModel
 import LinuxSystem
+import WireProtocol
 
 /// Models and adapters in words.
 enum ArtifactText {
@@ -65,14 +66,20 @@ enum ArtifactText {
         _ artifacts: [JSONValue], _ name: String, _ what: String, _ session: Session
     ) throws {
         guard !artifacts.isEmpty else {
-            throw ToolError(
-                .failure, "there is no \(what) `\(name)`", hint: "`loraq \(what)s list` lists them")
+            throw missing(name, what)
         }
         if session.json {
             return try session.print(json: artifacts.count == 1 ? artifacts[0] : .array(artifacts))
         }
         let texts = artifacts.map { detail($0, style: session.style) }
         try session.print(texts.joined(separator: "\n"), terminator: "")
+    }
+
+    static func missing(_ name: String, _ what: String, _ remark: String = "") -> ToolError {
+        ToolError(
+            ErrorObject(
+                .unknownArtifact, .user, "there is no \(what) `\(name)`\(remark)",
+                hint: "`loraq \(what)s list` lists them"))
     }
 
     static func detail(_ artifact: JSONValue, style: TextStyle) -> String {

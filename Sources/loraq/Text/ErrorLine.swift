@@ -1,4 +1,5 @@
 import JSONModel
+import WireProtocol
 
 /// A failed line in words: `line 17 (custom_id q-17)  BAD_LINE: body.temperature must be …`.
 enum ErrorLine {
@@ -22,12 +23,16 @@ enum ErrorLine {
             + TextTable.oneLine(message + hint)
     }
 
-    /// The same without the place, for the only line of its job.
-    static func message(of bytes: [UInt8]) -> String {
-        guard let json = try? JSONValue.parse(bytes), let error = error(in: json),
-            let message = error["message"]?.string
-        else { return text(of: bytes, style: .plain) }
-        return TextTable.oneLine("\(error["code"]?.string ?? "ERROR"): \(message)")
+    /// The error itself, for the only line of its job.
+    static func error(of line: JSONValue) -> ErrorObject {
+        guard let error = error(in: line), let message = error["message"]?.string else {
+            return ErrorObject(
+                .internalError, .internal, "a line without an answer: \(line.text())")
+        }
+        return ErrorObject(
+            ErrorCode(error["code"]?.string ?? "ERROR"),
+            error["class"]?.string.flatMap(ErrorClass.init) ?? .user, message,
+            hint: error["hint"]?.string, details: error["details"])
     }
 
     /// OpenAI's error line puts the error beside `response` or into its body.

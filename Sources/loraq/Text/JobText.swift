@@ -114,7 +114,11 @@ enum JobText {
     }
 
     private static func counts(_ job: JobSnapshot) -> String {
-        guard let total = job.total else { return "the file is being read" }
+        guard let total = job.total else {
+            return job.isFinal
+                ? "the job ended before its file was read to the end"
+                : "the file is being read"
+        }
         var parts = ["\(HumanText.count(total)) in all"]
         for name in ["ready", "leased", "backoff", "done", "failed", "cancelled", "dead"] {
             let count = job.count(name)
@@ -123,12 +127,12 @@ enum JobText {
         return parts.joined(separator: ", ") + rate(job)
     }
 
-    /// Lines per second since the start, of a batch that is at work or through.
+    /// Lines answered per second, of a batch that is through. Lines that were refused took no time.
     private static func rate(_ job: JobSnapshot) -> String {
         guard job.total ?? 0 > 1, let start = job.startedAtMs, let end = job.finishedAtMs,
             end > start, job.count("done") > 0
         else { return "" }
-        let perSecond = Double(job.finished - job.count("cancelled")) * 1000 / Double(end - start)
+        let perSecond = Double(job.count("done")) * 1000 / Double(end - start)
         return ", " + HumanText.rate(perSecond, unit: "lines")
     }
 
@@ -166,7 +170,8 @@ enum JobText {
         switch value {
         case .string(let text): TextTable.oneLine(text)
         case .integer(let number): HumanText.count(Int(number))
-        case .number(let number): HumanText.significant(number)
+        case .number(let number):
+            Int(exactly: number).map(HumanText.count) ?? HumanText.significant(number)
         case .bool(let flag): flag ? "yes" : "no"
         case .null: "-"
         case .array, .object: value.text()

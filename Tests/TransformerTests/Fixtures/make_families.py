@@ -2,10 +2,10 @@
 """Writes reference cases of families and settings: tiny models, adapters, and what transformers + PEFT compute.
 
     pip install torch transformers peft safetensors
-    python make_families.py OUT [NAME...]
+    python make_families.py OUT [NAME...]    # names of CASES or HARDER, `harder` for all of these
 
-Float32 on one thread, from weights rounded to bf16; the form is that of `lora-worker verify`. `families/rope-*` beside
-this file are made by it; the other names are harder than what is kept here and are made when they are needed.
+Float32 on one thread, from weights rounded to bf16; the form is that of `lora-worker verify`. `families/rope-*` and
+`families/phi3-longrope` beside this file are made by it; the harder ones are too large to be kept.
 """
 import json, os, shutil, sys
 import torch
@@ -16,8 +16,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 SMALL = dict(vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.15, bos_token_id=1, eos_token_id=2,
              pad_token_id=0)
-ODD = dict(SMALL, vocab_size=101, hidden_size=60, intermediate_size=92, num_hidden_layers=3, num_attention_heads=5,
-           num_key_value_heads=1, max_position_embeddings=512)
 SHORT = dict(short_factor=[1.0, 1.1, 1.3, 1.5], long_factor=[1.0, 2.5, 6.0, 20.0])
 # name: (model_type, config, tokens)
 CASES = {
@@ -26,6 +24,68 @@ CASES = {
     # The second half of every row, and of what is generated after the first, is longer than the original length.
     "rope-longrope": ("llama", dict(SMALL, tie_word_embeddings=False, rope_parameters=dict(
         rope_type="longrope", rope_theta=1000.0, original_max_position_embeddings=16, **SHORT)), 24),
+    # Phi-4-mini's parts together: joined matrices, three quarters rotated, long factors, a window, a tied head.
+    "phi3-longrope": ("phi3", dict(
+        SMALL, tie_word_embeddings=True, sliding_window=7, partial_rotary_factor=0.75, rope_theta=1000.0,
+        original_max_position_embeddings=16, rope_scaling=dict(
+            type="longrope", short_factor=[1.0, 1.2, 1.5], long_factor=[1.0, 3.0, 12.0])), 24),
+}
+
+# Sizes that are multiples of nothing, one key/value head, rows longer than windows and than a block of attention (64), and
+# every field that changes the computation; the fields are spelled as older and newer files do.
+ODD = dict(SMALL, vocab_size=101, hidden_size=60, intermediate_size=92, num_hidden_layers=3, num_attention_heads=5,
+           num_key_value_heads=1, max_position_embeddings=512)
+HARDER = {
+    "gemma2-odd": ("gemma2", dict(ODD, head_dim=14, num_hidden_layers=5, sliding_window=5, attn_logit_softcapping=1.5,
+        final_logit_softcapping=2.5, query_pre_attn_scalar=10, hidden_activation="gelu_pytorch_tanh",
+        hidden_act="gelu_pytorch_tanh", cache_implementation="hybrid"), 40),
+    "gemma2-nocaps": ("gemma2", dict(ODD, head_dim=16, num_hidden_layers=3, sliding_window=9, attn_logit_softcapping=None,
+        final_logit_softcapping=None, layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+        tie_word_embeddings=False), 70),
+    "gemma3-odd": ("gemma3_text", dict(ODD, head_dim=18, num_hidden_layers=7, sliding_window=4, sliding_window_pattern=3,
+        query_pre_attn_scalar=12, rope_theta=5000.0, rope_local_base_freq=300.0, rope_scaling=dict(factor=4.0,
+        rope_type="linear"), final_logit_softcapping=3.0), 75),
+    "gemma3-yarn": ("gemma3_text", dict(ODD, head_dim=16, num_hidden_layers=3, sliding_window=12,
+        layer_types=["sliding_attention", "full_attention", "full_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="yarn", rope_theta=5000.0, factor=4.0,
+        original_max_position_embeddings=32), sliding_attention=dict(rope_type="default", rope_theta=100.0))), 40),
+    "mistral-odd": ("mistral", dict(ODD, sliding_window=7, head_dim=22), 90),
+    "mistral-none": ("mistral", dict(ODD, sliding_window=None, hidden_act="gelu"), 30),
+    "qwen2-window": ("qwen2", dict(ODD, use_sliding_window=True, sliding_window=6, max_window_layers=1,
+        tie_word_embeddings=True, rope_theta=700.0), 80),
+    "qwen2-types": ("qwen2", dict(ODD, use_sliding_window=True, sliding_window=3, max_window_layers=28,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"]), 40),
+    "qwen2-ignoredwindow": ("qwen2", dict(ODD, use_sliding_window=False, sliding_window=3, max_window_layers=0), 40),
+    "qwen3-odd": ("qwen3", dict(ODD, head_dim=20, rope_theta=1e6, rope_scaling=dict(type="yarn", factor=2.0,
+        original_max_position_embeddings=256)), 70),
+    "qwen3-window": ("qwen3", dict(ODD, head_dim=6, use_sliding_window=True, sliding_window=11, max_window_layers=2), 70),
+    "granite-odd": ("granite", dict(ODD, embedding_multiplier=11.5, attention_multiplier=0.02, residual_multiplier=0.22,
+        logits_scaling=7.0, tie_word_embeddings=True, rope_scaling=dict(type="dynamic", factor=2.0)), 45),
+    "olmo2-odd": ("olmo2", dict(ODD, rope_scaling=dict(rope_type="linear", factor=3.0), hidden_act="gelu_new"), 66),
+    "smollm3-odd": ("smollm3", dict(ODD, no_rope_layer_interval=2, num_hidden_layers=5, rope_theta=3000.0), 45),
+    "smollm3-window": ("smollm3", dict(ODD, no_rope_layers=[0, 1, 1], use_sliding_window=True, sliding_window=5,
+        layer_types=["full_attention", "sliding_attention", "full_attention"]), 45),
+    "llama-llama3": ("llama", dict(ODD, rope_theta=500000.0, rope_scaling=dict(rope_type="llama3", factor=8.0,
+        low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64), head_dim=64, num_attention_heads=5,
+        hidden_act="gelu_pytorch_tanh", rms_norm_eps=1e-5), 100),
+    "llama-mha": ("llama", dict(ODD, num_attention_heads=3, num_key_value_heads=3, hidden_size=48, vocab_size=33,
+        intermediate_size=17, num_hidden_layers=1), 33),
+    "llama-bias": ("llama", dict(ODD, attention_bias=True, mlp_bias=True), 33),
+    "qwen3-bias": ("qwen3", dict(ODD, attention_bias=True, head_dim=10), 33),
+    "granite-bias": ("granite", dict(ODD, attention_bias=True, mlp_bias=True, residual_multiplier=0.3), 33),
+    "olmo2-bias": ("olmo2", dict(ODD, attention_bias=True), 33),
+    "gemma2-bias": ("gemma2", dict(ODD, attention_bias=True, head_dim=16, sliding_window=5), 33),
+    "gemma3-bias": ("gemma3_text", dict(ODD, attention_bias=True, head_dim=16, sliding_window=5), 33),
+    "smollm3-bias": ("smollm3", dict(ODD, attention_bias=True, mlp_bias=True), 33),
+    "phi3-odd": ("phi3", dict(ODD, partial_rotary_factor=0.75, original_max_position_embeddings=512, sliding_window=9,
+        attention_bias=False, hidden_size=80, num_attention_heads=5), 70),
+    "phi3-longrope": ("phi3", dict(ODD, partial_rotary_factor=0.5, original_max_position_embeddings=32, hidden_size=80,
+        num_attention_heads=5, tie_word_embeddings=True, rope_theta=1000.0, rope_scaling=dict(type="longrope",
+        short_factor=[1.0, 1.1, 1.3, 1.5], long_factor=[1.0, 2.5, 6.0, 20.0])), 40),
+    "phi3-longshort": ("phi3", dict(ODD, partial_rotary_factor=1.0, original_max_position_embeddings=32, hidden_size=40,
+        num_attention_heads=5, intermediate_size=64, rope_parameters=dict(rope_type="longrope", rope_theta=1000.0,
+        partial_rotary_factor=1.0, short_factor=[1.0, 1.1, 1.3, 1.5], long_factor=[1.0, 2.5, 6.0, 20.0])), 30),
+    "phi3-oddpartial": ("phi3", dict(ODD, partial_rotary_factor=0.3, num_key_value_heads=5, rope_theta=100.0), 20),
 }
 
 
@@ -34,7 +94,22 @@ def targets(kind):
     return ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def make(out, name, kind, fields, length):
+def variants(kind, harder):
+    adapter = lambda **k: LoraConfig(
+        task_type="CAUSAL_LM", **{**dict(r=4, lora_alpha=8, target_modules=targets(kind)), **k})
+    result = {"plain": adapter(), "rslora": adapter(use_rslora=True, r=3),
+              "attention": adapter(r=2, target_modules=targets(kind)[:1])}
+    if kind == "phi3" or harder: result["dora"] = adapter(use_dora=True)
+    if harder:
+        result["embedding"] = adapter(target_modules=targets(kind) + ["embed_tokens", "lm_head"])
+        result["head-saved"] = adapter(modules_to_save=["lm_head"])
+        result["embedding-saved"] = adapter(modules_to_save=["embed_tokens"])
+        result["all-linear"] = adapter(target_modules="all-linear")
+        result["regex"] = adapter(target_modules=r".*layers\.0\..*proj")
+    return result
+
+
+def make(out, name, kind, fields, length, harder):
     folder = os.path.join(out, name)
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(11)
@@ -66,16 +141,11 @@ def make(out, name, kind, fields, length):
             expected["greedy." + variant] = x[:, length // 2:].contiguous()
 
     record(fresh(), "base", "logits")
-    adapter = lambda **k: LoraConfig(
-        task_type="CAUSAL_LM", **{**dict(r=4, lora_alpha=8, target_modules=targets(kind)), **k})
-    variants = {"plain": adapter(), "rslora": adapter(use_rslora=True, r=3),
-                "attention": adapter(r=2, target_modules=targets(kind)[:1])}
-    if kind == "phi3": variants["dora"] = adapter(use_dora=True)
-    for variant, setting in variants.items():
+    for variant, setting in variants(kind, harder).items():
         torch.manual_seed(13)
         adapted = get_peft_model(fresh(), setting)
         for n, p in adapted.named_parameters():
-            if p.requires_grad and "lora_B" in n: torch.nn.init.normal_(p, std=0.08)
+            if p.requires_grad and ("lora_B" in n or "lora_embedding_A" in n): torch.nn.init.normal_(p, std=0.08)
             if p.requires_grad and "magnitude" in n: p.data.mul_(1 + torch.randn_like(p) * 0.1)
         adapted.eval().save_pretrained(f"{folder}/adapter/{variant}")
         record(adapted, variant, "logits." + variant)
@@ -119,7 +189,9 @@ def make(out, name, kind, fields, length):
 
 def main():
     torch.set_num_threads(1)
-    for name in sys.argv[2:] or CASES: make(sys.argv[1], name, *CASES[name])
+    for name in sys.argv[2:] or CASES:
+        for case in HARDER if name == "harder" else [name]:
+            make(sys.argv[1], case, *{**CASES, **HARDER}[case], harder=case in HARDER)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ After = str | Mapping[str, Any]
 # Requests that may do something else when they arrive twice.
 _NOT_REPEATABLE = frozenset({"RETRY", "ATTACH", "TAG", "REMOVE"})
 _RESEND_AFTER_S = 2.0
+# Selectors of one STATUS.
+_SELECTORS = 200
 
 
 def new_job_id() -> str:
@@ -222,8 +224,14 @@ class Client:
     # -- Watching
 
     def status(self, *selectors: str) -> list[Header]:
-        """Job objects; selectors are ids, their unique beginnings or ends, `last`, `all`, labels."""
-        return self.request("STATUS", {"jobs": list(selectors) or ["all"]}).header["jobs"]
+        """Job objects, each once; selectors are ids, their unique beginnings or ends, `last`, `all` (the default), labels."""
+        if not selectors or "all" in selectors:
+            return list(self.jobs())
+        found: dict[str, Header] = {}
+        for start in range(0, len(selectors), _SELECTORS):
+            for job in self._pages("STATUS", "jobs", {"jobs": list(selectors[start : start + _SELECTORS])}):
+                found.setdefault(job["job"], job)
+        return list(found.values())
 
     def job(self, selector: str) -> Header:
         """The job object of one job."""
@@ -329,6 +337,7 @@ class Client:
         topic = f"job/{self.job(job)['job']}" if follow else ""
         with self._subscribed(topic) if follow else contextlib.nullcontext(None) as events:
             while True:
+                before = cursor
                 try:
                     lines, cursor, complete = self.fetch(job, stream=stream, order=order, after=cursor)
                 except BrokerUnavailable:
@@ -336,9 +345,11 @@ class Client:
                         raise
                     continue
                 yield from lines
-                if complete or (not lines and events is None):
+                # A page may hold none of the lines asked for and yet lead on to more.
+                is_level = not lines and cursor == before
+                if complete or (is_level and events is None):
                     return
-                if not lines and events is not None and events.poll(200):
+                if is_level and events is not None and events.poll(200):
                     while events.poll(0):
                         events.recv_multipart()
 
@@ -428,9 +439,11 @@ class Client:
         while True:
             reply = self.request(verb, dict(filters) | {"after": after}).header
             yield from reply[key]
-            after = reply.get("next")
+            before, after = after, reply.get("next")
             if after is None:
                 return
+            if after == before:
+                raise ProtocolError(f"the broker's answers to {verb} do not come to an end")
 
 
 @contextlib.contextmanager
