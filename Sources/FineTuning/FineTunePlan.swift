@@ -56,7 +56,7 @@ extension FineTuneJob {
         if evaluation != nil, let every = recipe.evalSteps { evaluations += (steps - 1) / every }
         let evaluated =
             evaluations * (evaluation?.examples.reduce(0) { $0 + $1.tokens.count } ?? 0)
-        let parameters = start.adapter.modules.reduce(0) { $0 + $1.a.count + $1.b.count }
+        let parameters = start.plan.parameterCount
         let trainingSeconds = Double(trained) / rate.tokensPerSecond
         return FineTunePlan(
             matrices: start.adapter.modules.count, targets: start.targets,
@@ -67,7 +67,7 @@ extension FineTuneJob {
             secondsPerStep: trainingSeconds / Double(max(1, steps)),
             seconds: trainingSeconds + Double(evaluated) / rate.evaluatedPerSecond,
             trainingBytes: TrainingStep.byteCount(
-                config: decoder.config, plans: start.adapter.plans, rows: rows,
+                config: decoder.config, plan: start.plan, rows: rows,
                 elementType: decoder.elementType),
             adapterBytes: 4 * parameters,
             // Adapter and both moments.

@@ -151,7 +151,7 @@ public final class FineTuneRun<Model: GradientStep> {
                 evalLossBefore: state.evalLossBefore, evalLossAfter: after, seconds: state.seconds,
                 tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
                 peakBytes: HostResources.peakResidentBytes(), learningRate: schedule.peak,
-                trainableParameters: model.parameters.columns, resumedFromStep: resumedFromStep,
+                trainableParameters: model.trainedTensors.reduce(0) { $0 + $1.range.count }, resumedFromStep: resumedFromStep,
                 warnings: warnings))
     }
 

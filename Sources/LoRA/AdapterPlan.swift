@@ -57,12 +57,13 @@ public struct AdapterPlan: Sendable, Equatable {
         public let count: Int
     }
 
-    /// Trainable numbers in A, B, magnitudes and biases.
+    /// Trainable numbers in A, B, magnitudes, biases and modules saved whole.
     public var parameterCount: Int {
         modules.reduce(0) {
             $0 + $1.rank * ($1.module.inputs + $1.module.outputs)
                 + ($1.usesDoRA ? $1.module.outputs : 0)
         } + biases.reduce(0) { $0 + $1.module.outputs }
+            + saved.reduce(0) { $0 + $1.inputs * $1.outputs }
     }
 
     /// Matches modules as PEFT 0.21's `check_target_module_exists` and `get_pattern_key` do.

@@ -252,7 +252,9 @@ public final class InferencePass {
         let residual = try workspace.residual.rows(0..<all.count)
         let normed = try workspace.normed.rows(0..<all.count)
         let projected = try workspace.queryKeyValue.rows(0..<all.count)
-        try enter(residual, weights.inputNorm, normed, all.groups) { $0.layers[layer].attentionNorm }
+        try enter(residual, weights.inputNorm, normed, all.groups) {
+            $0.layers[layer].attentionNorm
+        }
         try product(
             normed, weights.queryKeyValue, bias: weights.queryKeyValueBias, groups: all.groups,
             output: .write(projected)

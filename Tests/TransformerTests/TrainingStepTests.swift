@@ -178,13 +178,34 @@ import Testing
     @Test func whatCannotBeTrainedIsNamed() throws {
         let model = try ReferenceModel("even")
         for (variant, word) in [
-            ("dora", "use_dora"), ("embedding", "target_modules"),
-            ("head-saved", "modules_to_save"),
+            ("embedding", "target_modules"), ("head-saved", "modules_to_save"),
         ] {
             let error = #expect(throws: TransformerError.self) { try step(model, variant) }
             #expect(error?.code == .training)
             #expect(error?.message.contains(word) == true)
         }
+    }
+
+    /// Values, gradients and both moments of every number that is trained beside A and B; the room for scaled columns.
+    @Test func theEstimateCountsBiasesAndMagnitudes() throws {
+        let model = try ReferenceModel("families/llama-bias")
+        func bytes(_ change: (inout LoRAConfig) -> Void) throws -> (count: Int, numbers: Int) {
+            var config = LoRAConfig(rank: 4, alpha: 8, targets: .allLinear)
+            change(&config)
+            let plan = try AdapterPlan(config, for: model.decoder)
+            return (
+                TrainingStep.byteCount(
+                    config: model.decoder.config, plan: plan, rows: 64, elementType: .float32),
+                plan.parameterCount
+            )
+        }
+        let plain = try bytes { _ in }
+        let biased = try bytes { $0.bias = .all }
+        let scaled = try bytes { $0.usesDoRA = true }
+        #expect(biased.numbers > plain.numbers && scaled.numbers > plain.numbers)
+        #expect(biased.count >= plain.count + 16 * (biased.numbers - plain.numbers))
+        let wide = 4 * 64 * 2 * model.decoder.config.intermediateSize
+        #expect(scaled.count >= plain.count + 16 * (scaled.numbers - plain.numbers) + wide)
     }
 
     @Test func batchesAreChecked() throws {

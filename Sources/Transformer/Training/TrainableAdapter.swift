@@ -51,21 +51,24 @@ final class TrainableAdapter {
     private let modules: [TrainableModule]
     private let biases: [BiasParameter]
 
-    /// Numbers of the flat buffers for these modules.
-    static func parameterCount(_ plans: [ModulePlan]) -> Int {
-        plans.reduce(0) {
+    /// Numbers of the flat buffers for what an adapter trains.
+    static func parameterCount(
+        modules: [ModulePlan], saved: [AdaptableModule], biases: [BiasPlan]
+    ) -> Int {
+        modules.reduce(0) {
             $0 + aligned($1.rank * $1.module.inputs) + aligned($1.rank * $1.module.outputs)
                 + ($1.usesDoRA ? aligned($1.module.outputs) : 0)
-        }
+        } + saved.reduce(0) { $0 + aligned($1.inputs * $1.outputs) }
+            + biases.reduce(0) { $0 + aligned($1.module.outputs) }
     }
 
     private static func aligned(_ count: Int) -> Int { (count + 15) / 16 * 16 }
 
     init(_ adapter: Adapter, decoder: Decoder, compute: Compute) throws {
         try Self.refuseUntrainable(adapter)
-        let count =
-            Self.parameterCount(adapter.plans)
-            + adapter.biases.reduce(0) { $0 + Self.aligned($1.values.count) }
+        let count = Self.parameterCount(
+            modules: adapter.plans, saved: adapter.saved.map(\.module),
+            biases: adapter.biases.map(\.plan))
         let parameterBuffer = try FlatBuffer(count)
         let gradientBuffer = try FlatBuffer(count)
         var tensors: [TrainingStep.Tensor] = []

@@ -29,7 +29,9 @@ struct TrainableBias {
     }
 
     func refresh(_ compute: Compute) throws {
-        for part in parts { try compute.copy(part.parameter.value, to: joined.columns(part.columns)) }
+        for part in parts {
+            try compute.copy(part.parameter.value, to: joined.columns(part.columns))
+        }
     }
 
     /// - Parameter dy: Gradient of the product, `[M, N]`.

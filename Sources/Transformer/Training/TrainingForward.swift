@@ -64,7 +64,8 @@ extension TrainingStep {
             statistics: saved.feedForwardStatistics.rows(rows), into: innerNormed)
         let gated = try scratch.gated.rows(rows)
         let gateUp = try saved.gateUp.rows(rows)
-        if weights.gateUp.paired, trained.updates[LayerProduct.gateUp.rawValue]?.columnScale == nil {
+        if weights.gateUp.paired, trained.updates[LayerProduct.gateUp.rawValue]?.columnScale == nil
+        {
             try compute.linearGated(
                 innerNormed, weights.gateUp, decoder.activation, into: gated,
                 bias: bias(layer, .gateUp), saving: gateUp,

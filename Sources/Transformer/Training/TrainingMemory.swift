@@ -145,18 +145,19 @@ extension TrainingStep {
     /// Bytes that a training step of this shape keeps, weights of the base left out.
     ///
     /// - Parameters:
-    ///   - plans: The adapted modules.
+    ///   - plan: What is trained.
     ///   - rows: The most tokens of one `accumulate`.
     ///   - optimizerStates: Float32 copies per parameter beside values and gradients (2 for AdamW).
     public static func byteCount(
-        config: ModelConfig, plans: [ModulePlan], rows: Int, elementType: Kernels.ElementType,
+        config: ModelConfig, plan: AdapterPlan, rows: Int, elementType: Kernels.ElementType,
         optimizerStates: Int = 2
     ) -> Int {
         let element = elementType.byteCount
         let width = config.hiddenSize
         let projected = config.queryWidth + 2 * config.keyValueWidth
         let inner = config.intermediateSize
-        let lowest = plans.compactMap { layerIndex(of: $0.module.path) }.min() ?? 0
+        let plans = plan.modules
+        let lowest = plan.paths.compactMap(layerIndex).min() ?? 0
         let uWidth = plans.reduce(0) { $0 + PackedUpdate.width(ofRank: $1.rank) }
         let headNorms =
             config.queryKeyNorm == .none
@@ -174,13 +175,21 @@ extension TrainingStep {
             + 16 * rows * width
             + (plans.contains(where: \.usesDoRA)
                 ? 4 * rows * TrainingScratch.widestProduct(config) : 0)
-        let parameters = TrainableAdapter.parameterCount(plans)
+        let parameters = TrainableAdapter.parameterCount(
+            modules: plans, saved: plan.saved, biases: plan.biases)
         // Values, gradients, optimizer, and the packed forms with their float32 staging.
         let adapter = parameters * (4 * (2 + optimizerStates) + 3 * element + 4)
         return perLayer * (config.layerCount - lowest) + scratch + rows * element * uWidth + adapter
     }
 
-    static func layerIndex(of path: String) -> Int? {
+    private static func layerIndex(of path: String) -> Int? {
         path.split(separator: ".").lazy.compactMap { Int($0) }.first
+    }
+}
+
+extension AdapterPlan {
+    /// Of everything that is trained.
+    fileprivate var paths: [String] {
+        modules.map(\.module.path) + saved.map(\.path) + biases.map(\.module.path)
     }
 }
