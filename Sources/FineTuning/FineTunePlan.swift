@@ -68,7 +68,7 @@ extension FineTuneJob {
             seconds: trainingSeconds + Double(evaluated) / rate.evaluatedPerSecond,
             trainingBytes: TrainingStep.byteCount(
                 config: decoder.config, plan: start.plan, rows: rows,
-                elementType: decoder.elementType),
+                elementType: decoder.elementType, dropsOut: start.adapter.config.dropout > 0),
             adapterBytes: 4 * parameters,
             // Adapter and both moments.
             checkpointBytes: recipe.savedLimit * 12 * parameters)
@@ -86,7 +86,8 @@ extension FineTuneJob {
         steps: Int, _ control: FineTuneControl
     ) throws -> Rate {
         let model = try TrainingStep(
-            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows)
+            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows,
+            dropoutSeed: recipe.seed)
         let scratch = folder + "/plan"
         try DurableFile.removeTree(scratch)
         defer { try? DurableFile.removeTree(scratch) }

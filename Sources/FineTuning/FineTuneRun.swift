@@ -151,7 +151,8 @@ public final class FineTuneRun<Model: GradientStep> {
                 evalLossBefore: state.evalLossBefore, evalLossAfter: after, seconds: state.seconds,
                 tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
                 peakBytes: HostResources.peakResidentBytes(), learningRate: schedule.peak,
-                trainableParameters: model.trainedTensors.reduce(0) { $0 + $1.range.count }, resumedFromStep: resumedFromStep,
+                trainableParameters: model.trainedTensors.reduce(0) { $0 + $1.range.count },
+                resumedFromStep: resumedFromStep,
                 warnings: warnings))
     }
 
@@ -167,7 +168,7 @@ public final class FineTuneRun<Model: GradientStep> {
         let rows = window(number)
         let labels = rows.reduce(0) { $0 + training[$1].labelCount }
         let rate = rates?(number) ?? schedule.rate(at: number)
-        model.zeroGradients()
+        model.beginStep(number)
         var lossSum = 0.0
         var tokens = 0
         let groups = plan.groups(

@@ -70,11 +70,59 @@ extension Compute {
             }
         }
     }
+
+    /// `table[ids[row], column] += scale · x[row, column]`: the gradient of an embedding.
+    ///
+    /// A column is summed in the order of the rows, by one thread.
+    ///
+    /// - Parameters:
+    ///   - x: `[ids.count, D]` float32.
+    ///   - table: `[V, D]` float32.
+    /// - Throws: `.range` for an id outside the table.
+    public func scatterAdd(
+        _ x: Matrix, scale: Float, to ids: [Int32], of table: Matrix
+    ) throws(KernelError) {
+        try x.expect(ids.count, table.columns, "x")
+        try x.expect(.float32, "x")
+        try table.expect(.float32, "table")
+        for id in ids {
+            try require(
+                id >= 0 && Int(id) < table.rows, .range,
+                "id \(id) is not in a table of \(table.rows) rows")
+        }
+        pool.run { thread, threads in
+            let range = x.columns * thread / threads..<x.columns * (thread + 1) / threads
+            for (row, id) in ids.enumerated() {
+                let (from, to) = (x.floats(row), table.floats(Int(id)))
+                for column in range { to[column] += scale * from[column] }
+            }
+        }
+    }
+
+    /// `dY[row, column] *= 1 - (y[row, column] / cap)²`: the gradient through `softCap`.
+    ///
+    /// - Parameters:
+    ///   - dY: `[M, N]` float32, in place.
+    ///   - y: `[M, N]` float32: what `softCap` gave.
+    public func softCapBackward(_ dY: Matrix, y: Matrix, _ cap: Float) throws(KernelError) {
+        try dY.expect(.float32, "dY")
+        try y.expect(dY.rows, dY.columns, "y")
+        try y.expect(.float32, "y")
+        pool.run { thread, threads in
+            for row in dY.rows * thread / threads..<dY.rows * (thread + 1) / threads {
+                let (gradient, value) = (dY.floats(row), y.floats(row))
+                for column in 0..<dY.columns {
+                    let share = value[column] / cap
+                    gradient[column] *= 1 - share * share
+                }
+            }
+        }
+    }
 }
 
 extension Matrix {
     /// The numbers of a bf16 row.
-    fileprivate func halves(_ row: Int) -> UnsafeMutablePointer<UInt16> {
+    func halves(_ row: Int) -> UnsafeMutablePointer<UInt16> {
         (base + row * stride * 2).assumingMemoryBound(to: UInt16.self)
     }
 }

@@ -29,6 +29,11 @@ public struct SavedModule: Sendable {
         self.module = module
         self.weights = weights
     }
+
+    /// As PEFT names its tensor.
+    public var name: String { AdapterNames.tensor(module.path, "weight") }
+    /// Of `weights`.
+    public var shape: [Int] { module.weightShape }
 }
 
 /// A bias in place of the base's.
@@ -81,14 +86,7 @@ public struct Adapter: Sendable {
                 result.append((module.plan.magnitudeName, [magnitude.count], magnitude))
             }
         }
-        for module in saved {
-            let shape =
-                module.module.kind == .embedding
-                ? [module.module.inputs, module.module.outputs]
-                : [module.module.outputs, module.module.inputs]
-            result.append(
-                (AdapterNames.tensor(module.module.path, "weight"), shape, module.weights))
-        }
+        for module in saved { result.append((module.name, module.shape, module.weights)) }
         for bias in biases { result.append((bias.plan.name, [bias.values.count], bias.values)) }
         return result.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     }

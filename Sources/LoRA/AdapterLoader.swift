@@ -107,10 +107,8 @@ private struct Loading {
         }
         var saved: [SavedModule] = []
         for module in plan.saved {
-            let shape =
-                module.kind == .embedding
-                ? [module.inputs, module.outputs] : [module.outputs, module.inputs]
-            let weights = try take(AdapterNames.tensor(module.path, "weight"), shape)
+            let weights = try take(
+                AdapterNames.tensor(module.path, "weight"), module.weightShape)
             saved.append(SavedModule(module: module, weights: weights))
         }
         let biases = try plan.biases.map { bias in
@@ -156,13 +154,10 @@ private struct Loading {
     ) throws {
         let adapted = plan.modules.map(\.module) + plan.saved
         for module in adapted {
-            let shape =
-                module.kind == .embedding
-                ? [module.inputs, module.outputs] : [module.outputs, module.inputs]
             for ending in ["base_layer.weight", "original_module.weight"] {
                 let name = AdapterNames.tensor(module.path, ending)
                 guard let stored = names.removeValue(forKey: name) else { continue }
-                let values = try read(stored, shape)
+                let values = try read(stored, module.weightShape)
                 guard checkingBase else { continue }
                 let base = try inventory.baseWeights(of: module.path)
                 guard base.count == values.count else {

@@ -27,6 +27,9 @@ public struct AdaptableModule: Sendable, Equatable {
         self.hasBias = hasBias
     }
 
+    /// Of its matrix as the checkpoint holds it: `[outputs, inputs]`, of an embedding `[tokens, width]`.
+    public var weightShape: [Int] { kind == .embedding ? [inputs, outputs] : [outputs, inputs] }
+
     public var name: Substring { path.split(separator: ".").last ?? "" }
 }
 

@@ -62,6 +62,8 @@ public struct TrainableUpdate: Sendable {
     /// `[inputs, width]`
     private let downTransposed: PackedMatrix
     private let magnitudes: MagnitudeScale?
+    /// Each module's A alone, `[rank width, inputs]`: a dropout gives each an input of its own. Empty without dropout.
+    private let downs: [PackedMatrix]
 
     /// DoRA's factor of each output column, `[1, outputs]`; nil without DoRA.
     public var columnScale: Matrix? { magnitudes?.scale }
@@ -70,8 +72,10 @@ public struct TrainableUpdate: Sendable {
     ///   - modules: Not empty; all with the same inputs.
     ///   - outputs: Output columns of the joined matrix.
     ///   - base: The joined matrix, `[outputs, inputs]`; read by DoRA.
+    ///   - dropsOut: Whether `forward` and `backward` will be given masks.
     public init(
-        _ modules: [TrainableModule], outputs: Int, base: PackedMatrix, compute: Compute
+        _ modules: [TrainableModule], outputs: Int, base: PackedMatrix, dropsOut: Bool = false,
+        compute: Compute
     ) throws {
         let elementType = base.elementType
         guard let inputs = modules.first?.plan.module.inputs else {
@@ -116,6 +120,14 @@ public struct TrainableUpdate: Sendable {
             PackedMatrix.Layout(rows: width, columns: inputs, elementType))
         downTransposed = try PackedMatrix(
             PackedMatrix.Layout(rows: inputs, columns: width, elementType))
+        downs =
+            dropsOut
+            ? try modules.map {
+                try PackedMatrix(
+                    PackedMatrix.Layout(
+                        rows: PackedUpdate.width(ofRank: $0.plan.rank), columns: inputs,
+                        elementType))
+            } : []
         magnitudes =
             modules.contains { $0.magnitude != nil }
             ? try MagnitudeScale(modules, base: base, compute: compute) : nil
@@ -145,6 +157,10 @@ public struct TrainableUpdate: Sendable {
         }
         try compute.pack([downStaging], into: down)
         try compute.transpose(down, into: downTransposed)
+        for (index, down) in downs.enumerated() {
+            let start = rankStarts[index]
+            try compute.pack([downStaging.rows(start..<start + down.rows)], into: down)
+        }
         try magnitudes?.refresh(
             down: down, staging: downStaging, rankStarts: rankStarts, compute: compute)
     }
@@ -154,8 +170,20 @@ public struct TrainableUpdate: Sendable {
     /// - Parameters:
     ///   - x: `[rows, inputs]`
     ///   - u: `[rows, width]`, kept for the backward pass.
-    public func forward(_ x: Matrix, into u: Matrix, _ compute: Compute) throws -> [LowRankTerm] {
-        try compute.linear(x, down, into: u)
+    ///   - dropout: Leaves out numbers of x, others for each module, as PEFT's `lora_dropout` does.
+    public func forward(
+        _ x: Matrix, into u: Matrix, dropout: InputDropout? = nil, _ compute: Compute
+    ) throws -> [LowRankTerm] {
+        guard let dropout else {
+            try compute.linear(x, down, into: u)
+            return try terms(u)
+        }
+        for (index, down) in downs.enumerated() {
+            let start = rankStarts[index]
+            try compute.linear(
+                dropout.dropped(x, modules[index], compute), down,
+                into: u.columns(start..<start + down.rows))
+        }
         return try terms(u)
     }
 
@@ -179,7 +207,8 @@ public struct TrainableUpdate: Sendable {
         try magnitudes?.backward(dy, z: z, compute: compute)
     }
 
-    /// `dU = dy (s B)` and `dB += s · dyᵀ U`; returns the term that the input's gradient adds.
+    /// `dU = dy (s B)` and `dB += s · dyᵀ U`; returns the term that the input's gradient adds, which with a dropout is
+    /// not one term: `addInputGradient` adds it then.
     ///
     /// - Parameters:
     ///   - dy: `[rows, outputs]`
@@ -199,14 +228,34 @@ public struct TrainableUpdate: Sendable {
                 dy.columns(columns), u.columns(ranks), into: module.bGradient,
                 alpha: Float(module.plan.scaling))
         }
-        return [LowRankTerm(rows: 0..<dy.rows, u: du, up: downTransposed)]
+        return downs.isEmpty ? [LowRankTerm(rows: 0..<dy.rows, u: du, up: downTransposed)] : []
     }
 
-    /// `dA += dUᵀ x`.
-    public func accumulateDownGradient(_ x: Matrix, du: Matrix, _ compute: Compute) throws {
+    /// `dx += mask · (dU A)` of every module: what the terms of `backward` are without a dropout.
+    ///
+    /// - Parameter dx: `[rows, inputs]`
+    public func addInputGradient(
+        _ du: Matrix, dropout: InputDropout, to dx: Matrix, _ compute: Compute
+    ) throws {
+        for (index, down) in downs.enumerated() {
+            let start = rankStarts[index]
+            let through = try dropout.room.rows(0..<dx.rows).columns(0..<dx.columns)
+            try compute.linearBackwardInput(
+                du.columns(start..<start + down.rows), down, into: through)
+            try compute.dropOut(
+                through, dropout.mask(modules[index]), into: dx, accumulate: true)
+        }
+    }
+
+    /// `dA += dUᵀ x`, with a dropout of what was left of x.
+    public func accumulateDownGradient(
+        _ x: Matrix, du: Matrix, dropout: InputDropout? = nil, _ compute: Compute
+    ) throws {
         for (index, module) in modules.enumerated() {
             let ranks = rankStarts[index]..<rankStarts[index] + module.plan.rank
-            try compute.contract(du.columns(ranks), x, into: module.aGradient)
+            try compute.contract(
+                du.columns(ranks), dropout?.dropped(x, module, compute) ?? x,
+                into: module.aGradient)
         }
     }
 }

@@ -66,6 +66,20 @@ import Testing
         }
     }
 
+    /// Embedding and head trained whole and by low-rank updates, on tied and untied bases, under a soft cap, multipliers and
+    /// learned positions; a dropout, whose masks PyTorch was given.
+    @Test(arguments: [
+        "llama-saved", "llama-head", "gemma2-saved", "gemma2-head", "granite-embedding",
+        "gpt2-saved", "llama-dropout", "phi3-dropout",
+    ])
+    func trainedEndsAndDropoutPass(_ name: String) throws {
+        for dtype in ["float32", "bfloat16"] {
+            let result = try verify([Self.fixture("families/\(name)"), "--dtype", dtype])
+            #expect(result.status == 0, "\(result.output)")
+            #expect(result.output.contains("\(name)  passed, 9 comparisons"))
+        }
+    }
+
     /// One number changed in the expected logits, or in an adapter, is found.
     @Test func aChangedCaseFails() throws {
         let folder = FileManager.default.temporaryDirectory.path + "/case-\(UUID().uuidString)"

@@ -173,9 +173,13 @@ import Testing
             }
             #expect(error?.subject == prefix + name)
             #expect(error?.message.contains("lora_only") == true)
-            let whole = AdapterCombination.Part(adapter: adapter, weight: 1, name: "m:a")
-            let combined = #expect(throws: LoRAError.self) { try AdapterCombination([whole]) }
+            let half = AdapterCombination.Part(adapter: adapter, weight: 0.5, name: "m:a")
+            let combined = #expect(throws: LoRAError.self) { try AdapterCombination([half]) }
             #expect(combined?.message.contains("bias") == true)
+            let whole = AdapterCombination.Part(adapter: adapter, weight: 1, name: "m:a")
+            let reduced = try AdapterCombination([whole], reduction: .rank(1)).run(for: model)
+            #expect(reduced.adapter.biases.map(\.values) == adapter.biases.map(\.values))
+            #expect(try AdapterPlan(reduced.adapter.config, for: model).biases.count == names.count)
         }
     }
 
@@ -191,6 +195,24 @@ import Testing
         }
         let magnitudes = try #require(module.magnitude)
         #expect(zip(magnitudes, norms).allSatisfy { abs($0 - $1) <= 1e-6 * $1 })
+    }
+
+    /// As PEFT begins: an embedding's A is zero and its B normal, a module saved whole is the base's.
+    @Test func newEndsStartAsTheBase() throws {
+        var config = LoRAConfig(rank: 64, alpha: 4, targets: .list(["embed_tokens", "q_proj"]))
+        config.savedModules = ["lm_head"]
+        let adapter = try Adapter(new: config, for: TestModel(), seed: 1)
+        let embedding = try #require(adapter.modules.first { $0.plan.module.kind == .embedding })
+        #expect(embedding.a.allSatisfy { $0 == 0 })
+        let square = embedding.b.reduce(0) { $0 + $1 * $1 } / Float(embedding.b.count)
+        #expect(abs(square - 1) < 0.3)
+        #expect(adapter.saved.map(\.weights) == [try TestModel().baseWeights(of: "lm_head")])
+        #expect(
+            try AdapterPlan(config, for: TestModel()).parameterCount
+                == adapter.tensors.reduce(0) { $0 + $1.values.count })
+        let again = try AdapterLoader.load(
+            config: config, tensors: MemoryTensors(stored: adapter.tensors), for: TestModel())
+        #expect(again.digest() == adapter.digest())
     }
 
     @Test("KINDS 13: the digest names the effect")

@@ -48,6 +48,7 @@ final class TrainableAdapter {
     let layers: [Layer]
     /// Of the last norm.
     let finalNorm: BiasParameter?
+    let ends: TrainableEnds
     private let modules: [TrainableModule]
     private let biases: [BiasParameter]
 
@@ -64,8 +65,13 @@ final class TrainableAdapter {
 
     private static func aligned(_ count: Int) -> Int { (count + 15) / 16 * 16 }
 
-    init(_ adapter: Adapter, decoder: Decoder, compute: Compute) throws {
-        try Self.refuseUntrainable(adapter)
+    /// - Parameters:
+    ///   - rows: The most tokens of a pass.
+    ///   - dropsOut: Whether passes have a dropout.
+    init(
+        _ adapter: Adapter, decoder: Decoder, rows: Int, dropsOut: Bool, compute: Compute
+    ) throws {
+        try Self.refuseUntrainable(adapter, isTied: decoder.hasTiedHead)
         let count = Self.parameterCount(
             modules: adapter.plans, saved: adapter.saved.map(\.module),
             biases: adapter.biases.map(\.plan))
@@ -98,6 +104,11 @@ final class TrainableAdapter {
                 aGradient: aGradient, bGradient: bGradient, magnitude: magnitude?.0,
                 magnitudeGradient: magnitude?.1)
         }
+        let type = decoder.elementType
+        let saved = try adapter.saved.map { saved in
+            let (value, gradient) = try tensor(saved.name, saved.shape, saved.weights)
+            return try TrainableMatrix(saved.module, value: value, gradient: gradient, type)
+        }
         biases = try adapter.biases.map { bias in
             let (value, gradient) = try tensor(
                 bias.plan.name, [bias.values.count], bias.values)
@@ -113,6 +124,17 @@ final class TrainableAdapter {
         for bias in biases { biasByPath[bias.plan.module.path] = bias }
         let config = decoder.config
         finalNorm = biasByPath[config.finalNormPath]
+        ends = TrainableEnds(
+            embedding: saved.first { $0.module.kind == .embedding },
+            embeddingUpdate: try byPath[config.embeddingPath].map {
+                try TrainableEmbedding($0, rows: rows, type)
+            },
+            head: saved.first { $0.module.kind == .head },
+            headUpdate: try byPath[config.headPath].map {
+                try TrainableUpdate(
+                    [$0], outputs: config.vocabularySize, base: decoder.weights.head,
+                    dropsOut: dropsOut, compute: compute)
+            })
         layers = try (0..<config.layerCount).map { layer in
             let weights = decoder.weights.layers[layer]
             func norm(_ place: LayerNormPlace) -> BiasParameter? {
@@ -124,7 +146,7 @@ final class TrainableAdapter {
                     if found.isEmpty { return nil }
                     return try TrainableUpdate(
                         found, outputs: config.outputs(of: product), base: weights.matrix(product),
-                        compute: compute)
+                        dropsOut: dropsOut, compute: compute)
                 },
                 biases: try LayerProduct.allCases.map { product in
                     try TrainableBias(
@@ -148,24 +170,32 @@ final class TrainableAdapter {
         return result
     }
 
-    private static func refuseUntrainable(_ adapter: Adapter) throws(TransformerError) {
-        if adapter.config.dropout > 0 {
+    private static func refuseUntrainable(
+        _ adapter: Adapter, isTied: Bool
+    ) throws(TransformerError) {
+        let scaled = adapter.modules.filter(\.plan.usesDoRA)
+        if adapter.config.dropout > 0, let module = scaled.first {
             throw TransformerError(
                 .training,
-                "lora_dropout is \(adapter.config.dropout); only 0 is supported in training")
+                "lora_dropout is \(adapter.config.dropout) and use_dora is set (\(module.plan.module.path)): "
+                    + "training with both is not supported; leave one out")
         }
-        if let saved = adapter.saved.first {
-            throw TransformerError(
-                .training, "modules_to_save: training \(saved.module.path) whole is not supported")
-        }
-        for module in adapter.modules
-        where module.plan.module.kind == .embedding || module.plan.module.kind == .head {
+        if let module = scaled.first(where: { $0.plan.module.kind == .head }) {
             throw TransformerError(
                 .training,
-                "target_modules: training an adapter on \(module.plan.module.path) is not supported"
+                "use_dora: training \(module.plan.module.path) with DoRA is not supported"
             )
         }
-        if adapter.modules.isEmpty {
+        let ends = adapter.modules.map(\.plan.module) + adapter.saved.map(\.module)
+        if isTied, adapter.config.ensuresWeightTying,
+            ends.contains(where: { $0.kind == .embedding })
+        {
+            throw TransformerError(
+                .training,
+                "ensure_weight_tying: training embedding and head as one is not supported; without it they are "
+                    + "trained each for itself")
+        }
+        if adapter.modules.isEmpty && adapter.saved.isEmpty {
             throw TransformerError(.training, "the adapter has nothing to train")
         }
     }
@@ -175,6 +205,7 @@ final class TrainableAdapter {
             for update in layer.updates { try update?.repack(compute) }
             for bias in layer.biases { try bias?.refresh(compute) }
         }
+        try ends.repack(compute)
     }
 
     /// A copy of the parameters as they are now.
@@ -184,7 +215,10 @@ final class TrainableAdapter {
             modules: modules.map {
                 AdaptedModule(
                     plan: $0.plan, a: $0.a.values, b: $0.b.values, magnitude: $0.magnitude?.values)
-            }, saved: [],
+            },
+            saved: [ends.embedding, ends.head].compactMap { $0 }.map {
+                SavedModule(module: $0.module, weights: $0.value.values)
+            },
             biases: biases.map { TrainedBias(plan: $0.plan, values: $0.value.values) })
     }
 

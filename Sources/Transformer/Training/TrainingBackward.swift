@@ -8,6 +8,17 @@ extension TrainingStep {
         for layer in stride(from: decoder.config.layerCount - 1, through: lowestLayer, by: -1) {
             try backward(layer, batch, saved[layer - lowestLayer])
         }
+        guard ends.reachesEmbedding else { return }
+        let scale = Float(decoder.config.streamEmbeddingMultiplier)
+        let gradient = try scratch.residualGradient.rows(0..<batch.tokens.count)
+        if let whole = ends.embedding {
+            try compute.scatterAdd(gradient, scale: scale, to: batch.tokens, of: whole.gradient)
+        }
+        if let update = ends.embeddingUpdate {
+            let narrow = try scratch.narrowGradient.rows(0..<batch.tokens.count)
+            try compute.copy(gradient, to: narrow)
+            try update.backward(batch.tokens, narrow, scale: scale, compute)
+        }
     }
 
     /// One layer: the gradient of its output becomes that of its input, in place.
@@ -72,7 +83,6 @@ extension TrainingStep {
     private func feedForwardBackward(
         _ layer: Int, _ saved: SavedLayer, _ rows: Range<Int>, _ dy: Matrix, stop: Int
     ) throws {
-        let weights = decoder.weights.layers[layer]
         let updates = adapterState.layers[layer].updates
         let gateUp = try saved.gateUp.rows(rows)
         let (gate, up) = try splitGate(gateUp)
@@ -87,8 +97,7 @@ extension TrainingStep {
         let downTerms = try productBackward(layer, .down, dy, x: gated, saved)
         if isLast { return try downGradient(layer, .down, gated) }
         let gatedGradient = try scratch.gatedGradient.rows(rows)
-        try compute.linearBackwardInput(
-            dy, weights.down, into: gatedGradient, terms: downTerms)
+        try inputGradient(layer, .down, dy, into: gatedGradient, terms: downTerms)
         try compute.activateBackward(
             decoder.activation, dY: gatedGradient, gate: gate, up: up, dGate: gate, dUp: up,
             recomputing: down == nil ? nil : gated)
@@ -98,8 +107,8 @@ extension TrainingStep {
         let gateTerms = try productBackward(layer, .gateUp, gateUp, x: normed, saved)
         try downGradient(layer, .gateUp, normed)
         if stop == LayerProduct.gateUp.rawValue { return }
-        try compute.linearBackwardInput(
-            gateUp, weights.gateUp, into: scratch.normGradient.rows(rows), terms: gateTerms)
+        try inputGradient(
+            layer, .gateUp, gateUp, into: scratch.normGradient.rows(rows), terms: gateTerms)
     }
 
     /// Leaves the gradient of the first norm's output in `scratch.normGradient`.
@@ -113,8 +122,7 @@ extension TrainingStep {
         try downGradient(layer, .attentionOutput, attended)
         if stop == LayerProduct.attentionOutput.rawValue { return }
         let attendedGradient = try scratch.attendedGradient.rows(rows)
-        try compute.linearBackwardInput(
-            dy, weights.attentionOutput, into: attendedGradient, terms: outputTerms)
+        try inputGradient(layer, .attentionOutput, dy, into: attendedGradient, terms: outputTerms)
 
         let projected = try saved.queryKeyValue.rows(rows)
         let projectedGradient = try scratch.queryKeyValueGradient.rows(rows)
@@ -142,8 +150,8 @@ extension TrainingStep {
             layer, .queryKeyValue, projectedGradient, x: normed, saved)
         try downGradient(layer, .queryKeyValue, normed)
         if stop == LayerProduct.queryKeyValue.rawValue { return }
-        try compute.linearBackwardInput(
-            projectedGradient, weights.queryKeyValue, into: scratch.normGradient.rows(rows),
+        try inputGradient(
+            layer, .queryKeyValue, projectedGradient, into: scratch.normGradient.rows(rows),
             terms: inputTerms)
     }
 
@@ -173,10 +181,24 @@ extension TrainingStep {
             dy, u: u, into: scratch.uGradient.rows(0..<dy.rows).columns(0..<update.width), compute)
     }
 
+    /// The gradient of a product's input, by the base and the update whose dU was just made.
+    private func inputGradient(
+        _ layer: Int, _ product: LayerProduct, _ dy: Matrix, into dx: Matrix, terms: [LowRankTerm]
+    ) throws {
+        try compute.linearBackwardInput(
+            dy, decoder.weights.layers[layer].matrix(product), into: dx, terms: terms)
+        guard let dropout, let update = adapterState.layers[layer].updates[product.rawValue]
+        else { return }
+        try update.addInputGradient(
+            scratch.uGradient.rows(0..<dy.rows).columns(0..<update.width), dropout: dropout,
+            to: dx, compute)
+    }
+
     /// dA of an update whose dU was just made.
     private func downGradient(_ layer: Int, _ product: LayerProduct, _ x: Matrix) throws {
         guard let update = adapterState.layers[layer].updates[product.rawValue] else { return }
         try update.accumulateDownGradient(
-            x, du: scratch.uGradient.rows(0..<x.rows).columns(0..<update.width), compute)
+            x, du: scratch.uGradient.rows(0..<x.rows).columns(0..<update.width),
+            dropout: dropout, compute)
     }
 }

@@ -8,14 +8,15 @@ extension TrainingStep {
     /// - Parameter saving: false for a loss without gradients: the first saved layer is used over and over.
     func forward(_ batch: LabelledBatch, saving: Bool) throws {
         let residual = try scratch.residual.rows(0..<batch.tokens.count)
+        let scale = Float(decoder.config.streamEmbeddingMultiplier)
         try compute.gather(
-            batch.tokens, from: decoder.weights.embedding,
-            scale: Float(decoder.config.streamEmbeddingMultiplier), into: residual)
+            batch.tokens, from: ends.embedding?.packed ?? decoder.weights.embedding, scale: scale,
+            into: residual)
+        try ends.embeddingUpdate?.forward(batch.tokens, scale: scale, to: residual, compute)
         if let positions = decoder.weights.positions {
             let rows = try scratch.normGradient.rows(0..<batch.tokens.count)
             try compute.gather(
-                batch.spans.positions, from: positions,
-                scale: Float(decoder.config.streamEmbeddingMultiplier), into: rows)
+                batch.spans.positions, from: positions, scale: scale, into: rows)
             try compute.add(rows, to: residual)
         }
         for layer in 0..<decoder.config.layerCount {
@@ -145,7 +146,8 @@ extension TrainingStep {
             if let u = saved.u[product.rawValue], u.columns >= update.width { u } else {
                 scratch.uGradient
             }
-        return try update.forward(x, into: room.rows(rows).columns(0..<update.width), compute)
+        return try update.forward(
+            x, into: room.rows(rows).columns(0..<update.width), dropout: dropout, compute)
     }
 
     func split(_ matrix: Matrix) throws -> (query: Matrix, key: Matrix, value: Matrix) {
@@ -205,21 +207,15 @@ extension TrainingStep {
         let hidden = try scratch.hidden.rows(0..<count)
         let statistics = try scratch.labelledStatistics.rows(0..<count)
         let losses = try scratch.losses.columns(0..<count)
-        let softCap = Float(decoder.config.logitSoftCap ?? 0)
         try compute.gather(batch.rows, from: residual, into: labelled)
         try compute.normalize(
             labelled, decoder.weights.finalNorm.with(bias: adapterState.finalNorm?.value),
             epsilon: decoder.config.streamNormEpsilon,
             into: hidden, statistics: statistics)
-        guard let gradientScale else {
-            return try compute.headLoss(
-                hidden, head: decoder.weights.head, labels: batch.targets, softCap: softCap,
-                losses: losses)
-        }
+        guard let gradientScale else { return try headLoss(hidden, batch, losses) }
         let hiddenGradient = try scratch.normGradient.rows(0..<count)
-        let sum = try compute.headLoss(
-            hidden, head: decoder.weights.head, labels: batch.targets, softCap: softCap,
-            losses: losses, dHidden: hiddenGradient, scale: gradientScale)
+        let sum = try headLoss(
+            hidden, batch, losses, gradient: (hiddenGradient, scale: gradientScale))
         try compute.normalizeBackward(
             hiddenGradient, x: labelled, decoder.weights.finalNorm, statistics,
             into: hiddenGradient, biasGradient: adapterState.finalNorm?.gradient)
