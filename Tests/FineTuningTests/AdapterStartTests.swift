@@ -45,7 +45,7 @@ import Transformer
 
     /// A run of a dropout, a whole head and an embedding's update, stopped after any step and gone on with in a new
     /// process' objects, ends in the same bits; its checkpoints and its result load as adapters.
-    @Test("KINDS 15: masks, whole matrices and embeddings resume to the bit")
+    @Test("KINDS 8: masks, whole matrices and embeddings resume to the bit")
     func resumeIsBitEqual() throws {
         let decoder = try decoder("llama-saved")
         let compute = try Compute(pool: ThreadPool(threads: 1))
