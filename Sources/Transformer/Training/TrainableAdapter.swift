@@ -6,21 +6,6 @@ import ModelFiles
 ///
 /// Every tensor starts at a multiple of 16 numbers; the gaps are zero and stay zero under AdamW.
 final class TrainableAdapter {
-    /// A float32 vector that views of other shapes can be made of.
-    private final class FlatBuffer: Sendable {
-        let matrix: Matrix
-        init(_ count: Int) throws { matrix = try Matrix.vector(count) }
-
-        func view(_ start: Int, rows: Int, columns: Int) throws -> Matrix {
-            try matrix.withBytes(row: 0) { bytes in
-                try Matrix(
-                    viewing: UnsafeRawBufferPointer(
-                        rebasing: bytes[4 * start..<4 * (start + rows * columns)]), owner: self,
-                    rows: rows, columns: columns, .float32)
-            }
-        }
-    }
-
     /// What is trained of one layer.
     struct Layer {
         /// Of the four products, in their order.
@@ -57,13 +42,12 @@ final class TrainableAdapter {
         modules: [ModulePlan], saved: [AdaptableModule], biases: [BiasPlan]
     ) -> Int {
         modules.reduce(0) {
-            $0 + aligned($1.rank * $1.module.inputs) + aligned($1.rank * $1.module.outputs)
-                + ($1.usesDoRA ? aligned($1.module.outputs) : 0)
-        } + saved.reduce(0) { $0 + aligned($1.inputs * $1.outputs) }
-            + biases.reduce(0) { $0 + aligned($1.module.outputs) }
+            $0 + FlatParameters.aligned($1.rank * $1.module.inputs)
+                + FlatParameters.aligned($1.rank * $1.module.outputs)
+                + ($1.usesDoRA ? FlatParameters.aligned($1.module.outputs) : 0)
+        } + saved.reduce(0) { $0 + FlatParameters.aligned($1.inputs * $1.outputs) }
+            + biases.reduce(0) { $0 + FlatParameters.aligned($1.module.outputs) }
     }
-
-    private static func aligned(_ count: Int) -> Int { (count + 15) / 16 * 16 }
 
     /// - Parameters:
     ///   - rows: The most tokens of a pass.
@@ -75,29 +59,14 @@ final class TrainableAdapter {
         let count = Self.parameterCount(
             modules: adapter.plans, saved: adapter.saved.map(\.module),
             biases: adapter.biases.map(\.plan))
-        let parameterBuffer = try FlatBuffer(count)
-        let gradientBuffer = try FlatBuffer(count)
-        var tensors: [TrainingStep.Tensor] = []
-        var start = 0
-        /// Views of a tensor of one or two dimensions, and of its gradient.
-        func tensor(_ name: String, _ shape: [Int], _ values: [Float]) throws -> (Matrix, Matrix) {
-            let columns = shape.last ?? 1
-            let rows = values.count / max(columns, 1)
-            let value = try parameterBuffer.view(start, rows: rows, columns: columns)
-            try value.copy(from: values)
-            let gradient = try gradientBuffer.view(start, rows: rows, columns: columns)
-            tensors.append(
-                TrainingStep.Tensor(name: name, shape: shape, range: start..<start + values.count))
-            start += Self.aligned(values.count)
-            return (value, gradient)
-        }
+        let flat = try FlatParameters(count)
         let offsets = Self.columnOffsets(decoder.config)
         modules = try adapter.modules.map { module in
             let plan = module.plan
-            let (a, aGradient) = try tensor(plan.aName, plan.aShape, module.a)
-            let (b, bGradient) = try tensor(plan.bName, plan.bShape, module.b)
+            let (a, aGradient) = try flat.tensor(plan.aName, plan.aShape, module.a)
+            let (b, bGradient) = try flat.tensor(plan.bName, plan.bShape, module.b)
             let magnitude = try module.magnitude.map {
-                try tensor(plan.magnitudeName, [$0.count], $0)
+                try flat.tensor(plan.magnitudeName, [$0.count], $0)
             }
             return TrainableModule(
                 plan: plan, columnStart: offsets[plan.module.path] ?? 0, a: a, b: b,
@@ -106,18 +75,18 @@ final class TrainableAdapter {
         }
         let type = decoder.elementType
         let saved = try adapter.saved.map { saved in
-            let (value, gradient) = try tensor(saved.name, saved.shape, saved.weights)
+            let (value, gradient) = try flat.tensor(saved.name, saved.shape, saved.weights)
             return try TrainableMatrix(saved.module, value: value, gradient: gradient, type)
         }
         biases = try adapter.biases.map { bias in
-            let (value, gradient) = try tensor(
+            let (value, gradient) = try flat.tensor(
                 bias.plan.name, [bias.values.count], bias.values)
             return BiasParameter(plan: bias.plan, value: value, gradient: gradient)
         }
         config = adapter.config
-        parameters = parameterBuffer.matrix
-        gradients = gradientBuffer.matrix
-        self.tensors = tensors
+        parameters = flat.values.matrix
+        gradients = flat.gradients.matrix
+        tensors = flat.tensors
         var byPath: [String: TrainableModule] = [:]
         for module in modules { byPath[module.plan.module.path] = module }
         var biasByPath: [String: BiasParameter] = [:]
@@ -136,23 +105,8 @@ final class TrainableAdapter {
                     dropsOut: dropsOut, compute: compute)
             })
         layers = try (0..<config.layerCount).map { layer in
-            let weights = decoder.weights.layers[layer]
-            func norm(_ place: LayerNormPlace) -> BiasParameter? {
-                config.normPath(layer, place).flatMap { biasByPath[$0] }
-            }
-            return Layer(
-                updates: try LayerProduct.allCases.map { product in
-                    let found = config.projections(layer, product).compactMap { byPath[$0.path] }
-                    if found.isEmpty { return nil }
-                    return try TrainableUpdate(
-                        found, outputs: config.outputs(of: product), base: weights.matrix(product),
-                        dropsOut: dropsOut, compute: compute)
-                },
-                biases: try LayerProduct.allCases.map { product in
-                    try TrainableBias(
-                        config.projections(layer, product), base: weights.bias(product),
-                        parameters: biasByPath)
-                }, attentionNorm: norm(.attentionInput), feedForwardNorm: norm(.feedForwardInput))
+            try Layer(
+                layer, decoder, modules: byPath, biases: biasByPath, dropsOut: dropsOut, compute)
         }
         try repack(compute)
     }
@@ -229,4 +183,74 @@ final class TrainableAdapter {
 
     /// Whether columns of any matrix are scaled (DoRA).
     var hasColumnScales: Bool { layers.flatMap(\.updates).contains { $0?.columnScale != nil } }
+}
+
+extension TrainableAdapter.Layer {
+    init(
+        _ layer: Int, _ decoder: Decoder, modules: [String: TrainableModule],
+        biases: [String: BiasParameter], dropsOut: Bool, _ compute: Compute
+    ) throws {
+        let config = decoder.config
+        let weights = decoder.weights.layers[layer]
+        func norm(_ place: LayerNormPlace) -> BiasParameter? {
+            config.normPath(layer, place).flatMap { biases[$0] }
+        }
+        self.init(
+            updates: try LayerProduct.allCases.map { product in
+                let found = config.projections(layer, product).compactMap { modules[$0.path] }
+                if found.isEmpty { return nil }
+                return try TrainableUpdate(
+                    found, outputs: config.outputs(of: product), base: weights.matrix(product),
+                    dropsOut: dropsOut, compute: compute)
+            },
+            biases: try LayerProduct.allCases.map { product in
+                try TrainableBias(
+                    config.projections(layer, product), base: weights.bias(product),
+                    parameters: biases)
+            }, attentionNorm: norm(.attentionInput), feedForwardNorm: norm(.feedForwardInput))
+    }
+}
+
+/// The flat buffers while tensors are laid into them, one after the other.
+private final class FlatParameters {
+    /// A float32 vector that views of other shapes can be made of.
+    final class Buffer: Sendable {
+        let matrix: Matrix
+        init(_ count: Int) throws { matrix = try Matrix.vector(count) }
+
+        func view(_ start: Int, rows: Int, columns: Int) throws -> Matrix {
+            try matrix.withBytes(row: 0) { bytes in
+                try Matrix(
+                    viewing: UnsafeRawBufferPointer(
+                        rebasing: bytes[4 * start..<4 * (start + rows * columns)]), owner: self,
+                    rows: rows, columns: columns, .float32)
+            }
+        }
+    }
+
+    let values: Buffer
+    let gradients: Buffer
+    private(set) var tensors: [TrainingStep.Tensor] = []
+    private var start = 0
+
+    init(_ count: Int) throws {
+        values = try Buffer(count)
+        gradients = try Buffer(count)
+    }
+
+    /// Numbers that a tensor takes.
+    static func aligned(_ count: Int) -> Int { (count + 15) / 16 * 16 }
+
+    /// Views of the next tensor, of one or two dimensions, and of its gradient.
+    func tensor(_ name: String, _ shape: [Int], _ numbers: [Float]) throws -> (Matrix, Matrix) {
+        let columns = shape.last ?? 1
+        let rows = numbers.count / max(columns, 1)
+        let value = try values.view(start, rows: rows, columns: columns)
+        try value.copy(from: numbers)
+        let gradient = try gradients.view(start, rows: rows, columns: columns)
+        tensors.append(
+            TrainingStep.Tensor(name: name, shape: shape, range: start..<start + numbers.count))
+        start += Self.aligned(numbers.count)
+        return (value, gradient)
+    }
 }
