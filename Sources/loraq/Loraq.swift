@@ -25,6 +25,7 @@ struct Loraq: ParsableCommand {
                 name: "Broker",
                 subcommands: [
                     Up.self, Down.self, Ping.self, Doctor.self, Workers.self, Backup.self,
+                    Keys.self,
                 ]),
             CommandGroup(name: "Models and adapters", subcommands: [Models.self, Adapters.self]),
             CommandGroup(
