@@ -4,7 +4,8 @@
 
 A base with biases is made from `examples/seedling`; on it and on the tied seedling itself each recipe is trained for some
 steps in float32, exported, loaded by `PeftModel.from_pretrained`, and the log probabilities of all tokens of some rows are
-compared with loraq's own, and with those of the export merged into the base, loaded by transformers. Needs torch, transformers and peft. Exit code 1 if any is more than 1e-4 away.
+compared with loraq's own, and with those of the export merged into the base, loaded by transformers: the greatest distance
+over the largest. Needs torch, transformers and peft. Exit code 1 if any is more than 1e-4.
 """
 
 import argparse
@@ -57,7 +58,8 @@ def scores(base, adapter, rows):
 
 
 def distance(a, b):
-    return max(abs(x - y) for r, s in zip(a, b, strict=True) for x, y in zip(r, s, strict=True))
+    pairs = [pair for r, s in zip(a, b, strict=True) for pair in zip(r, s, strict=True)]
+    return max(abs(x - y) for x, y in pairs) / max(abs(y) for _, y in pairs)
 
 
 def main():
@@ -69,8 +71,11 @@ def main():
     work = pathlib.Path(options.work or tempfile.mkdtemp(prefix="peft-round-trip-"))
     work.mkdir(parents=True, exist_ok=True)
     home = dict(os.environ, LORAQ_HOME=str(work / "home"))
-    loraq = lambda *words: subprocess.run(
-        [options.bin + "/loraq", *map(str, words)], env=home, check=True, capture_output=True, text=True).stdout
+
+    def loraq(*words):
+        command = [options.bin + "/loraq", *map(str, words)]
+        return subprocess.run(command, env=home, check=True, capture_output=True, text=True).stdout
+
     tokenizer = transformers.AutoTokenizer.from_pretrained(SEEDLING / "model")
     train = SEEDLING / "tasks" / "redact" / "train.jsonl"
     rows = [tokenizer(json.loads(line)["messages"][0]["content"])["input_ids"]
