@@ -4,7 +4,7 @@ import Transformer
 
 /// A warm start: the adapter that training goes on from, with what the recipe adds to it.
 ///
-/// Matrices that it did not adapt begin as in a new adapter (A random, B zero). Where the rank grows, A gets further random
+/// Matrices that it did not adapt begin as in a new adapter (A random, B zero; of embeddings the other way round). Where the rank grows, A gets further random
 /// rows and B further columns of zeros. Where the scaling changes, B is divided by as much as that grows. So whatever is added,
 /// the adapter computes at first what it computed before.
 enum AdapterWidening {
@@ -29,7 +29,13 @@ enum AdapterWidening {
         let isSame =
             plan.modules.count == adapter.modules.count
             && plan.modules.allSatisfy { old[$0.module.path]?.plan == $0 }
-        if isSame { return adapter }
+        if isSame {
+            var config = adapter.config
+            config.dropout = wanted.dropout
+            return Adapter(
+                config: config, modules: adapter.modules, saved: adapter.saved,
+                biases: adapter.biases)
+        }
         if !adapter.saved.isEmpty || wanted.bias != .none {
             throw FineTuneError(
                 .recipe, "cannot be widened: it carries whole modules or biases", field: "adapter")

@@ -92,7 +92,8 @@ import WireProtocol
     }
 
     @Test func stagesBeginFromTheOneBeforeUnderConditions() throws {
-        let stages = try SweepStages.make(try draft(["r=4", "lora_alpha=8"]))
+        let stages = try SweepStages.make(
+            try draft(["r=4", "lora_alpha=8"]), embeddingsLeftOut: "not here")
         #expect(
             stages.map(\.candidate.title) == [
                 "attention", "embeddings", "mlp", "rank 8", "rank 16",

@@ -55,12 +55,15 @@ import Transformer
             "r": 2, "target_modules": ["o_proj", "k_proj", "v_proj", "q_proj"], "seed": 9,
         ]
         #expect(try start(same, from: adapter).digest() == adapter.digest())
+        let dropping = try start(["lora_dropout": 0.25], from: adapter)
+        #expect(dropping.digest() == adapter.digest() && dropping.config.dropout == 0.25)
     }
 
     @Test(
         arguments: [
             ["r": 5, "lora_alpha": 10, "target_modules": "attention"],
             ["r": 4, "target_modules": ["attention", "mlp"]],
+            ["r": 3, "target_modules": ["attention", "embeddings"]],
             ["r": 2, "use_rslora": true, "target_modules": "all-linear"],
         ] as [JSONObject])
     func aWidenedAdapterComputesTheSame(fields: JSONObject) throws {
@@ -72,9 +75,9 @@ import Transformer
         for module in widened.modules {
             let path = module.plan.module.path
             #expect(module.plan.rank == fields["r"]?.integer)
-            #expect(module.a.contains { $0 != 0 } && module.a.allSatisfy(\.isFinite))
+            #expect((module.a + module.b).contains { $0 != 0 } && module.a.allSatisfy(\.isFinite))
             guard let known = old[path] else {
-                #expect(module.b.allSatisfy { $0 == 0 }, "\(path) is new")
+                #expect(update(module).allSatisfy { $0 == 0 }, "\(path) is new")
                 continue
             }
             for (a, b) in zip(update(module), update(known)) { #expect(abs(a - b) <= 1e-6) }

@@ -10,8 +10,7 @@ enum SweepStages {
     }
 
     /// Why there is no stage of the embeddings; nil: there is one.
-    static let embeddingsLeftOut: String? =
-        "the native engine does not train adapters on embeddings"
+    static let embeddingsLeftOut: String? = nil
     /// Rank and alpha where the recipe names none: those of `finetune`.
     static let defaultRank = 16
     static let defaultAlpha = 32.0
