@@ -112,7 +112,9 @@ def test_each_stage_goes_on_from_the_one_before(engine, loraq, tmp_path):  # noq
         recipe = [f"{name}={config[name]}" for name in ("target_modules", "r", "lora_alpha")]
         recipe += ["max_steps=1", "learning_rate=1e-12", "adapter=" + table[len(starts)]["adapter"]]
         words = [word for setting in recipe for word in ("--set", setting)]
-        done = json.loads(loraq("finetune", "tiny", TRAIN, "--name", "start", "--eval", str(rows), *words, "--wait", "--json").stdout)
+        done = json.loads(
+            loraq("finetune", "tiny", TRAIN, "--name", "start", "--eval", str(rows), *words, "--wait", "--json").stdout
+        )
         starts.append(done["result"]["eval_loss_before"])
     assert starts == pytest.approx(values[:4], rel=0.01)
     assert list(client.artifacts(name="tiny:all"))
