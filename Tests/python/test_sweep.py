@@ -44,6 +44,10 @@ def test_the_best_of_a_grid_is_registered_whatever_is_killed(engine, loraq, tmp_
     assert made["meta"]["parents"][0]["adapter"] == best["adapter"] + "@1"
     assert made["meta"]["chosen_by"] == {"metric": "loss", "value": best["value"]}
 
+    # Sent once more, as after a command that was killed: the same jobs.
+    twice = json.loads(sweep(loraq, rows, "quiet", *grid, "--id", quiet["job"], "--json").stdout)
+    assert twice["duplicate"] and len(list(client.jobs(label="sweep-" + quiet["job"][-12:]))) == len(twice["jobs"]) == 9
+
     submitted = json.loads(sweep(loraq, rows, "stormy", *grid, "--json").stdout)
     job = submitted["job"]
     assert len(submitted["jobs"]) == 9 and submitted["label"] == "sweep-" + job[-12:]
