@@ -117,6 +117,7 @@ extension Core {
                 retryAfterMilliseconds: 10_000)
         }
         try checkLimits(submission)
+        try checkWorker(submission)
         guard isKnown(kind: submission.kind) else {
             let kinds = Set(plugins.values.flatMap { $0.kinds.map(\.name) }).sorted()
             throw BrokerError(
@@ -141,6 +142,26 @@ extension Core {
             throw unknownArtifact(reference, after: !submission.after.isEmpty)
         }
         return create(submission, known)
+    }
+
+    /// A job that names a plugin needs that plugin, and its kind there.
+    private func checkWorker(_ submission: Submission) throws(BrokerError) {
+        guard let name = submission.worker else { return }
+        let kinds =
+            plugins[name]?.kinds.map(\.name)
+            ?? workerList.first { $0.hello.plugin == name }.map { Array($0.classes.keys) }
+        guard let kinds else {
+            let known = plugins.keys.sorted().joined(separator: ", ")
+            throw BrokerError(
+                .invalidSpec, .user, "worker: no plugin \"\(name)\" is configured",
+                hint: known.isEmpty ? "see loraq doctor" : "there are: \(known)")
+        }
+        guard kinds.contains(submission.kind) else {
+            throw BrokerError(
+                .unknownKind, .user,
+                "the plugin \"\(name)\" takes no jobs of kind \"\(submission.kind)\"",
+                hint: "its kinds: \(kinds.sorted().joined(separator: ", "))")
+        }
     }
 
     private func isKnown(kind: String) -> Bool {

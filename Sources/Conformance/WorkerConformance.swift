@@ -1,0 +1,505 @@
+import Foundation
+import JSONModel
+import LinuxSystem
+import WireProtocol
+
+/// Tries a worker program against the protocol: the kit is its broker.
+public struct WorkerConformance {
+    /// What the worker is given to do.
+    public struct Work: Sendable {
+        /// A kind that takes lines; nil: the first of its HELLO.
+        public var kind: WireName?
+        /// The resource class of `kind`; nil: the only one that it gives credit for.
+        public var resourceClass: WireName?
+        public var spec: JSONValue = .object(JSONObject())
+        /// A line of that kind; `custom_id` is put in.
+        public var line: JSONValue = ["text": "one two three"]
+        /// A kind of one long task, for CANCEL and PREEMPT; nil: these are not tried.
+        public var longKind: WireName?
+        public var longClass: WireName?
+        public var longSpec: JSONValue = .object(JSONObject())
+        /// Seconds that anything may take.
+        public var deadlineS = 30.0
+        public var plugin = WireName(known: "probe")
+
+        public init() {}
+    }
+
+    let command: [String]
+    let work: Work
+    private var report = ConformanceReport()
+    private let folder: ProbeFolder
+
+    public init(command: [String], work: Work) throws {
+        self.command = command
+        self.work = work
+        folder = try ProbeFolder()
+    }
+
+    /// - Throws: What is wrong with the kit or its options; what is wrong with the worker is in the report.
+    public mutating func run() throws -> ConformanceReport {
+        try phase(1, Self.converse)
+        let reached = !report.findings.contains { $0.verdict == .fail && $0.rule == "hello" }
+        if reached {
+            if work.longKind != nil {
+                try phase(2, Self.stopRunning)
+            } else {
+                report.skip(
+                    [WorkerRules.cancel, WorkerRules.preempt],
+                    "no long task was given (--long-kind)")
+            }
+            try phase(3, Self.terminated)
+            try phase(4, Self.refused)
+        }
+        report.skip(WorkerRules.all, "not reached")
+        return report
+    }
+
+    /// One process of the worker, and a conversation with it.
+    private mutating func phase(
+        _ number: Int, _ scenario: (inout WorkerConformance, WorkerProbe) throws -> Void
+    ) throws {
+        let probe = try WorkerProbe(
+            command, folder: folder, number: number, plugin: work.plugin, deadlineS: work.deadlineS)
+        defer { probe.process.kill() }
+        do {
+            try scenario(&self, probe)
+        } catch let broken as Broken {
+            report.note(broken.rule, broken.why)
+        }
+        for fault in probe.faults { report.note(fault.rule, fault.why) }
+    }
+
+    private func expect<T>(_ value: T?, _ rule: Rule, _ why: @autoclosure () -> String) throws -> T
+    {
+        guard let value else { throw Broken(rule: rule, why: why()) }
+        return value
+    }
+
+    private func greeted(_ probe: WorkerProbe) throws -> Message {
+        try expect(
+            probe.next(.hello), WorkerRules.hello,
+            "no HELLO within \(Int(probe.deadlineS)) s; \(probe.process.lastWords)")
+    }
+
+    /// Answers HELLO and waits for credit.
+    private func opened(_ probe: WorkerProbe, session: String) throws {
+        try probe.welcome(greeted(probe), session: session)
+        _ = try expect(
+            probe.until { probe.credit.isEmpty ? nil : true }, WorkerRules.credit,
+            "no CREDIT under the session of its WELCOME")
+    }
+
+    // MARK: The long conversation
+
+    private static func converse(_ kit: inout WorkerConformance, _ probe: WorkerProbe) throws {
+        let hello = try kit.checkHello(probe)
+        try kit.checkCreditAndBeats(probe)
+        let work = try kit.resolved(hello, probe)
+        try kit.checkRobust(probe, work)
+        let tasks = try kit.checkResults(probe, work)
+        try kit.checkSessionLost(probe, tasks)
+        try kit.checkUnknownKind(probe, work)
+        try kit.checkDrain(probe, work)
+    }
+
+    private mutating func checkHello(_ probe: WorkerProbe) throws -> WorkerHello {
+        let first = try greeted(probe)
+        let hello: WorkerHello
+        do { hello = try first.decode(WorkerHello.self) } catch {
+            throw Broken(rule: WorkerRules.hello, why: "\(error)")
+        }
+        var wrong: String?
+        if hello.instance != WorkerProbe.instance || hello.plugin != probe.plugin {
+            wrong =
+                "it calls itself \(hello.instance) of \(hello.plugin), not by LORAQ_INSTANCE and LORAQ_PLUGIN"
+        } else if hello.kinds.isEmpty {
+            wrong = "it names no kinds"
+        } else if !hello.holding.isEmpty {
+            wrong = "a fresh process holds \(hello.holding.count) tasks"
+        } else if first.requestID == nil {
+            wrong = "it has no request_id"
+        }
+        report.note(WorkerRules.hello, wrong)
+        let second = try expect(
+            probe.next(.hello), WorkerRules.helloAgain,
+            "no second HELLO within \(Int(probe.deadlineS)) s, though the first was not answered")
+        report.note(
+            WorkerRules.helloAgain,
+            second.requestID == first.requestID
+                ? "the second HELLO has the first one's request_id" : nil)
+        probe.wrongSessions = ["stale"]
+        try probe.welcome(first, session: "stale")
+        try probe.welcome(second, session: "s-1")
+        return hello
+    }
+
+    private mutating func checkCreditAndBeats(_ probe: WorkerProbe) throws {
+        // A further HELLO may have been on its way; the newest is the one that counts.
+        var number = 1
+        let gotCredit = try probe.until { () -> Bool? in
+            if !probe.credit.isEmpty { return true }
+            if let again = try probe.next(.hello, within: 0) {
+                number += 1
+                try probe.welcome(again, session: "s-1-\(number)")
+            }
+            return nil
+        }
+        if let why = probe.firstFault(WorkerRules.staleWelcome) {
+            report.note(WorkerRules.staleWelcome, why)
+        }
+        _ = try expect(gotCredit, WorkerRules.credit, "no CREDIT under the session of its WELCOME")
+        report.note(WorkerRules.staleWelcome, nil)
+        let total = probe.credit.values.reduce(0, +)
+        let badName = probe.credit.keys.first { WireName(text: $0) == nil }
+        report.note(
+            WorkerRules.credit,
+            badName.map { "`\($0)` is no name of a class" }
+                ?? (total < 1 || total > 256 ? "\(total) in all" : nil))
+        let beats = try probe.until(Double(WorkerProbe.heartbeatMs) * 30 / 1000) {
+            probe.beats >= 3 ? true : nil
+        }
+        _ = try expect(
+            beats, WorkerRules.beat,
+            "\(probe.beats) BEATs in \(WorkerProbe.heartbeatMs * 30) ms, with heartbeat_ms \(WorkerProbe.heartbeatMs)"
+        )
+    }
+
+    /// The work with kind and class filled in from what the worker says.
+    private func resolved(_ hello: WorkerHello, _ probe: WorkerProbe) throws -> Work {
+        var work = work
+        let kind = work.kind ?? hello.kinds[0]
+        guard hello.kinds.contains(kind) else {
+            throw ConformanceError(
+                "the worker has no kind \(kind); it has \(hello.kinds.map(\.text).joined(separator: ", "))"
+            )
+        }
+        work.kind = kind
+        if work.resourceClass == nil {
+            guard probe.credit.count == 1, let only = probe.credit.keys.first else {
+                throw ConformanceError(
+                    "the worker has classes \(probe.credit.keys.sorted().joined(separator: ", ")): say which one \(kind) has (--class)"
+                )
+            }
+            work.resourceClass = WireName(text: only)
+        }
+        return work
+    }
+
+    private mutating func checkRobust(_ probe: WorkerProbe, _ work: Work) throws {
+        let foreign = task(0, work, hasLine: true)
+        try probe.send(Message(verb: "X_CONFORMANCE"))
+        try probe.send(frames: [Array("junk".utf8)])
+        try probe.send(frames: [Array("LQP/1".utf8), Array("TASK".utf8), Array("{no json".utf8)])
+        try probe.send(
+            .cancel,
+            StopHeader(tasks: [AttemptName(task: foreign.task, attempt: 1)], reason: "conformance"))
+        try probe.send(
+            .preempt,
+            StopHeader(tasks: [AttemptName(task: foreign.task, attempt: 1)], reason: "conformance"))
+        try probe.send(
+            tasks: [envelope(foreign, work)], lines: [line(foreign, work)], session: "somebody-else"
+        )
+        let before = probe.beats
+        let lives = try probe.until(Double(WorkerProbe.heartbeatMs) * 50 / 1000) {
+            probe.beats >= before + 5 ? true : nil
+        }
+        report.note(
+            WorkerRules.robust,
+            lives == nil ? "its BEATs stopped; \(probe.process.lastWords)" : nil)
+        let taken = probe.lastBeat?.held.isEmpty == false || !probe.resultMessages.isEmpty
+        report.note(WorkerRules.foreignSession, taken ? "it took the task" : nil)
+        _ = try expect(lives, WorkerRules.robust, "its BEATs stopped")
+    }
+
+    /// Sends a few tasks and looks at the answers, none of which is acknowledged.
+    private mutating func checkResults(_ probe: WorkerProbe, _ work: Work) throws
+        -> [AttemptReference]
+    {
+        let room = probe.credit[work.resourceClass?.text ?? ""] ?? 0
+        let given = (1...max(1, min(3, room))).map { task($0, work, hasLine: true) }
+        var envelopes: [TaskEnvelope] = []
+        for (index, reference) in given.enumerated() {
+            var envelope = envelope(reference, work)
+            envelope.body = index
+            envelopes.append(envelope)
+        }
+        try probe.send(tasks: envelopes, lines: given.map { line($0, work) })
+        let found = try expect(
+            answers(probe, given), WorkerRules.result,
+            "not every one of \(given.count) tasks was answered within \(Int(probe.deadlineS)) s; \(probe.process.lastWords)"
+        )
+        report.note(
+            WorkerRules.result, probe.firstFault(WorkerRules.result) ?? Self.repeated(found, given))
+        report.note(WorkerRules.body, Self.bodyFault(found))
+        report.note(WorkerRules.sequence, probe.firstFault(WorkerRules.sequence))
+        let before = probe.beats
+        _ = try probe.until { probe.beats >= before + 3 ? true : nil }
+        let held = Set(probe.lastBeat?.held.map(\.reference) ?? [])
+        report.note(
+            WorkerRules.keeps,
+            held.isSuperset(of: given)
+                ? nil
+                : "its BEATs name \(held.count) of \(given.count) tasks that are not acknowledged")
+        return given
+    }
+
+    private struct Answer {
+        var result: TaskResult
+        var body: [UInt8]?
+    }
+
+    /// The answers of all these tasks; nil when some do not come.
+    private func answers(_ probe: WorkerProbe, _ tasks: [AttemptReference]) throws -> [Answer]? {
+        var unreadable: Broken?
+        let all = try probe.until { () -> [Answer]? in
+            do {
+                let found = try Self.read(probe.resultMessages)
+                return Set(found.map(\.result.reference)).isSuperset(of: tasks) ? found : nil
+            } catch let broken as Broken {
+                unreadable = broken
+                return []
+            }
+        }
+        if let unreadable { throw unreadable }
+        return all
+    }
+
+    private static func read(_ messages: [Message]) throws -> [Answer] {
+        var found: [Answer] = []
+        for message in messages {
+            let header: ResultHeader
+            do { header = try message.decode(ResultHeader.self) } catch {
+                throw Broken(rule: WorkerRules.result, why: "\(error)")
+            }
+            for result in header.results {
+                var body: [UInt8]?
+                if let index = result.body {
+                    guard message.bodies.indices.contains(index) else {
+                        throw Broken(
+                            rule: WorkerRules.result,
+                            why: "body \(index) of a message with \(message.bodies.count) bodies")
+                    }
+                    body = message.bodies[index].bytes
+                }
+                found.append(Answer(result: result, body: body))
+            }
+        }
+        return found
+    }
+
+    private static func repeated(_ found: [Answer], _ given: [AttemptReference]) -> String? {
+        if let stranger = found.first(where: { !given.contains($0.result.reference) }) {
+            return
+                "it answers \(stranger.result.task) attempt \(stranger.result.attempt), which it was not given so"
+        }
+        let times = Dictionary(grouping: found, by: \.result.task).mapValues(\.count)
+        return times.first { $0.value > 1 }.map { "it answers \($0.key) \($0.value) times at once" }
+    }
+
+    private static func bodyFault(_ found: [Answer]) -> String? {
+        for answer in found {
+            guard let body = answer.body else {
+                if answer.result.outcome == .ok {
+                    return "\(answer.result.task) is ok without a body"
+                }
+                continue
+            }
+            if body.count >= WireLimits.bodyBytes { return "it has \(body.count) bytes" }
+            if body.contains(10) { return "it has a line break" }
+            guard let object = (try? JSONValue.parse(body))?.object else {
+                return "it is no JSON object"
+            }
+            if object["custom_id"]?.string != customID(answer.result.task.index) {
+                return
+                    "custom_id is \(object["custom_id"]?.text() ?? "missing"), not that of the line"
+            }
+        }
+        return nil
+    }
+
+    /// The broker forgets the session: what has ended is held, said, sent again, and forgotten when it is taken.
+    private mutating func checkSessionLost(_ probe: WorkerProbe, _ tasks: [AttemptReference]) throws
+    {
+        try probe.send(
+            .error(ErrorObject(.unknownSession, .retryable, "the broker was started anew")))
+        let again = try expect(
+            probe.next(.hello), WorkerRules.sessionLost, "no HELLO after ERROR UNKNOWN_SESSION")
+        let holding = (try? again.decode(WorkerHello.self))?.holding ?? []
+        let finished = Set(holding.filter { $0.finished == true }.map(\.reference))
+        report.note(
+            WorkerRules.sessionLost,
+            finished.isSuperset(of: tasks)
+                ? nil
+                : "its HELLO names \(finished.count) of \(tasks.count) ended tasks as held and finished"
+        )
+        let seen = probe.resultMessages.count
+        try probe.welcome(again, session: "s-2", keep: tasks)
+        let resent = try probe.until { () -> Bool? in
+            let found = (try? Self.read(Array(probe.resultMessages.dropFirst(seen)))) ?? []
+            return Set(found.map(\.result.reference)).isSuperset(of: tasks) ? true : nil
+        }
+        report.note(WorkerRules.resends, resent == nil ? "they did not come again" : nil)
+        guard let last = tasks.last else { return }
+        try probe.acknowledge(Array(tasks.dropLast()))
+        try probe.send(.beatAck, BeatAckHeader(epoch: 1, drop: [last]))
+        let forgotten = try probe.until(5) { () -> Bool? in
+            let before = probe.beats
+            _ = try probe.until(1) { probe.beats > before ? true : nil }
+            return probe.lastBeat?.held.isEmpty == true ? true : nil
+        }
+        report.note(
+            WorkerRules.forgets,
+            forgotten == nil ? "\(probe.lastBeat?.held.count ?? 0) are still in its BEATs" : nil)
+        let grown = try probe.until(5) { () -> Bool? in
+            probe.credit.values.reduce(0, +) > tasks.count ? true : nil
+        }
+        report.note(
+            WorkerRules.creditGrows,
+            grown == nil
+                ? "under the new session its credit is \(probe.credit), with \(tasks.count) held at its begin"
+                : nil)
+    }
+
+    private mutating func checkUnknownKind(_ probe: WorkerProbe, _ work: Work) throws {
+        let reference = task(20, work, hasLine: true)
+        var envelope = envelope(reference, work)
+        envelope.kind = WireName(known: "no-such-kind")
+        let seen = probe.resultMessages.count
+        try probe.send(tasks: [envelope], lines: [line(reference, work)])
+        let found = try probe.until { () -> Answer? in
+            ((try? Self.read(Array(probe.resultMessages.dropFirst(seen)))) ?? [])
+                .first { $0.result.reference == reference }
+        }
+        if let found {
+            let isUser = found.result.outcome == .error && found.result.error?.class == .user
+            report.note(
+                WorkerRules.unknownKind,
+                isUser ? nil : "its outcome is \(found.result.outcome.rawValue)")
+            try probe.acknowledge([reference])
+        } else {
+            report.note(WorkerRules.unknownKind, "no answer; \(probe.process.lastWords)")
+        }
+    }
+
+    private mutating func checkDrain(_ probe: WorkerProbe, _ work: Work) throws {
+        let reference = task(30, work, hasLine: true)
+        let seen = probe.resultMessages.count
+        try probe.send(tasks: [envelope(reference, work)], lines: [line(reference, work)])
+        try probe.send(Message(verb: .drain))
+        let done = try probe.until { () -> Bool? in
+            ((try? Self.read(Array(probe.resultMessages.dropFirst(seen)))) ?? [])
+                .contains { $0.result.reference == reference } ? true : nil
+        }
+        guard done != nil else {
+            return report.note(
+                WorkerRules.drain, "it did not answer the task that it had when DRAIN came")
+        }
+        try probe.acknowledge([reference])
+        report.note(WorkerRules.drain, try farewell(probe))
+    }
+
+    /// Why its end was not in order; nil if it was.
+    private func farewell(_ probe: WorkerProbe) throws -> String? {
+        guard let status = try probe.exitStatus(within: probe.deadlineS) else {
+            return "it still runs after \(Int(probe.deadlineS)) s"
+        }
+        try probe.pump()
+        if !probe.saidBye { return "it ended with status \(status) without BYE" }
+        return status == 0 ? nil : "it said BYE and ended with status \(status)"
+    }
+
+    // MARK: Short conversations
+
+    private static func stopRunning(_ kit: inout WorkerConformance, _ probe: WorkerProbe) throws {
+        try kit.opened(probe, session: "s-1")
+        var work = kit.work
+        work.kind = kit.work.longKind
+        work.resourceClass =
+            kit.work.longClass ?? kit.work.resourceClass
+            ?? WireName(text: probe.credit.keys.sorted()[0])
+        work.spec = kit.work.longSpec
+        let stops: [(Rule, Verb, TaskOutcome)] = [
+            (WorkerRules.cancel, .cancel, .cancelled), (WorkerRules.preempt, .preempt, .preempted),
+        ]
+        for (number, (rule, verb, wanted)) in stops.enumerated() {
+            let reference = kit.task(number, work, hasLine: false)
+            var envelope = kit.envelope(reference, work)
+            envelope.body = nil
+            envelope.line = nil
+            envelope.customID = nil
+            let workdir = kit.folder.url.appendingPathComponent("work-\(number)")
+            try FileManager.default.createDirectory(at: workdir, withIntermediateDirectories: true)
+            envelope.workdir = workdir.path
+            let seen = probe.resultMessages.count
+            try probe.send(tasks: [envelope], lines: [])
+            _ = try kit.expect(
+                probe.until {
+                    probe.lastBeat?.held.contains { $0.reference == reference } == true ? true : nil
+                },
+                rule, "a running task is not in its BEATs")
+            try probe.send(
+                verb,
+                StopHeader(
+                    tasks: [AttemptName(task: reference.task, attempt: 1)], reason: "conformance"))
+            let answer = try probe.until { () -> Answer? in
+                ((try? read(Array(probe.resultMessages.dropFirst(seen)))) ?? []).first {
+                    $0.result.reference == reference
+                }
+            }
+            let outcome = answer?.result.outcome
+            kit.report.note(
+                rule,
+                outcome == wanted
+                    ? nil
+                    : outcome.map { "its outcome is \($0.rawValue)" }
+                        ?? "it goes on after \(Int(probe.deadlineS)) s")
+            try probe.acknowledge([reference])
+        }
+    }
+
+    private static func terminated(_ kit: inout WorkerConformance, _ probe: WorkerProbe) throws {
+        try kit.opened(probe, session: "s-1")
+        probe.process.terminate()
+        kit.report.note(WorkerRules.terminate, try kit.farewell(probe))
+    }
+
+    private static func refused(_ kit: inout WorkerConformance, _ probe: WorkerProbe) throws {
+        let hello = try kit.greeted(probe)
+        try probe.send(
+            .error(
+                ErrorObject(.badHeader, .user, "this worker is not wanted"),
+                requestID: hello.requestID))
+        let status = try probe.exitStatus(within: kit.work.deadlineS)
+        kit.report.note(
+            WorkerRules.finalError,
+            status == nil ? "it still runs after \(Int(kit.work.deadlineS)) s" : nil)
+    }
+
+    // MARK: Tasks
+
+    private static let job = JobID(timestampMs: WallClock.milliseconds(), random: (7, 7))
+
+    private static func customID(_ index: Int) -> String { "conformance-\(index)" }
+
+    private func task(_ index: Int, _ work: Work, hasLine: Bool) -> AttemptReference {
+        AttemptReference(
+            task: TaskID(job: Self.job, index: index), attempt: 1,
+            lease: LeaseToken(high: 0xC0FFEE, low: UInt64(index)))
+    }
+
+    private func envelope(_ reference: AttemptReference, _ work: Work) -> TaskEnvelope {
+        TaskEnvelope(
+            task: reference.task, attempt: 1, lease: reference.lease,
+            kind: work.kind ?? WireName(known: "none"),
+            class: work.resourceClass ?? WireName(known: "none"),
+            spec: work.spec, line: reference.task.index + 1,
+            customID: Self.customID(reference.task.index), body: 0)
+    }
+
+    private func line(_ reference: AttemptReference, _ work: Work) -> [UInt8] {
+        var object = work.line.object ?? JSONObject()
+        object["custom_id"] = .string(Self.customID(reference.task.index))
+        return JSONValue.object(object).serialized()
+    }
+}
