@@ -59,7 +59,7 @@ def broker(tmp_path_factory):
     harness.plugin_folder(folder, "other", SCRIPT, kinds | {"on_request": True})
     with harness.running(folder) as broker:
         client = broker.client()
-        assert client.wait(client.submit("prepare", {"name": "m", "path": "/model"}))["state"] == "succeeded"
+        assert client.wait(client.submit("prepare", {"name": "m", "path": str(harness.ROOT)}))["state"] == "succeeded"
         yield broker
 
 
