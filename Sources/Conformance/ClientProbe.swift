@@ -64,7 +64,8 @@ final class ClientProbe {
             request = try Message(frames: rest)
             try Self.check(request)
         } catch {
-            fault(ClientRules.message, "\(error)")
+            let isID = error.key.hasSuffix("id") && error.key != "request_id"
+            fault(isID ? ClientRules.jobID : ClientRules.message, "\(error)")
             return try send(
                 Message.error(error.errorObject, requestID: error.requestID), to: peer, rest)
         }

@@ -391,6 +391,8 @@ public struct WorkerConformance {
             ((try? Self.read(Array(probe.resultMessages.dropFirst(seen)))) ?? [])
                 .contains { $0.result.reference == reference } ? true : nil
         }
+        // Its BEATs were watched all along.
+        report.note(WorkerRules.beat, probe.firstFault(WorkerRules.beat))
         guard done != nil else {
             return report.note(
                 WorkerRules.drain, "it did not answer the task that it had when DRAIN came")

@@ -15,7 +15,8 @@ struct TaskFailure: Error, CustomStringConvertible {
     /// The field of a request line at fault.
     let field: String?
 
-    init(_ error: ErrorObject, field: String? = nil) {
+    /// - Parameter field: Without a default, so that no call of it can mean `init(_: any Error)` instead.
+    init(_ error: ErrorObject, field: String?) {
         self.error = error
         self.field = field
     }
@@ -43,8 +44,8 @@ struct TaskFailure: Error, CustomStringConvertible {
     init(_ failure: any Error) {
         switch failure {
         case let failure as TaskFailure: self = failure
-        case let failure as ErrorObject: self.init(failure)
-        case let failure as WireError: self.init(failure.errorObject)
+        case let failure as ErrorObject: self.init(failure, field: nil)
+        case let failure as WireError: self.init(failure.errorObject, field: nil)
         case let failure as GenerationError:
             let isOurs = failure.code == .engine || failure.code == .notFinite
             self.init(
@@ -57,7 +58,7 @@ struct TaskFailure: Error, CustomStringConvertible {
             self.init(
                 ErrorObject(
                     ErrorCode(failure.code.rawValue), isTheirs ? .user : .retryable,
-                    failure.description))
+                    failure.description), field: nil)
         case let failure as DatasetError:
             self = .user(ErrorCode(failure.code.rawValue), failure.description)
         case let failure as ModelFileError: self = .user("BAD_MODEL", "\(failure)")
@@ -68,9 +69,11 @@ struct TaskFailure: Error, CustomStringConvertible {
             self.init(
                 ErrorObject(
                     "NO_SPACE", .retryable, "\(failure)",
-                    hint: "free disk space below the home folder"))
-        case let failure as SystemError: self.init(ErrorObject("SYSTEM", .retryable, "\(failure)"))
-        default: self.init(ErrorObject(.internalError, .retryable, "\(failure)"))
+                    hint: "free disk space below the home folder"),
+                field: nil)
+        case let failure as SystemError:
+            self.init(ErrorObject("SYSTEM", .retryable, "\(failure)"), field: nil)
+        default: self.init(ErrorObject(.internalError, .retryable, "\(failure)"), field: nil)
         }
     }
 }

@@ -31,6 +31,14 @@ def infer(task):
     return task.response({{"choices": [{{"text": "".join(tokens), "logprobs": logprobs, "finish_reason": "stop"}}]}})
 
 
+@worker.kind("prepare", resource_class="job")
+def prepare(task):
+    os.makedirs(task.workdir + "/model", exist_ok=True)
+    digest = "sha256:" + "ab" * 32
+    task.artifacts = [{{"type": "model", "name": "m", "digest": digest, "path": "model", "bytes": 1, "meta": {{}}}}]
+    return {{}}
+
+
 worker.run()
 """
 WHATS = ["equal", "parts", "tie", "scores", "refused", "only one"]
@@ -38,17 +46,20 @@ WHATS = ["equal", "parts", "tie", "scores", "refused", "only one"]
 
 def lines(whats):
     for what in whats:
-        body = {"prompt": what, "temperature": 1.5, "n": 2}
+        body = {"model": "m", "prompt": what, "temperature": 1.5, "n": 2}
         yield {"custom_id": what, "method": "POST", "url": "/v1/completions", "body": body}
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plugins")
-    kinds = {"kinds": [{"name": "infer", "class": "sequence"}], "instances": 1}
+    names = [{"name": "infer", "class": "sequence"}, {"name": "prepare", "class": "job"}]
+    kinds = {"kinds": names, "instances": 1}
     harness.plugin_folder(folder, "native", SCRIPT, kinds)
     harness.plugin_folder(folder, "other", SCRIPT, kinds | {"on_request": True})
     with harness.running(folder) as broker:
+        client = broker.client()
+        assert client.wait(client.submit("prepare", {"name": "m", "path": str(harness.ROOT)}))["state"] == "succeeded"
         yield broker
 
 

@@ -21,7 +21,7 @@ class Broken(library.Worker):
         if fault == "another-name":
             hello["instance"] = "somebody"
         if fault == "hello-once":
-            self._next_hello = now + 1e9
+            self._next_hello = now + 1e5
         if fault == "same-request-id":
             self._hello_id = hello["request_id"] = "always"
         if fault == "forgets-what-it-holds":
@@ -60,7 +60,7 @@ class Broken(library.Worker):
 
     def _beat(self, now):
         if fault == "no-beats":
-            self._next_beat = now + 1e9
+            self._next_beat = now + 1e5
             return
         super()._beat(now)
         if fault == "holds-nothing":
