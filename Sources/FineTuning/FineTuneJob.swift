@@ -60,13 +60,7 @@ public struct FineTuneJob {
     /// - Throws: `FineTuneError`, `DatasetError`, `LoRAError`, `TransformerError`, `KernelError`.
     public func run(_ control: FineTuneControl = FineTuneControl()) throws -> Ending {
         do {
-            let start = try AdapterStart.make(
-                recipe: recipe, startingAdapter: startingAdapter, decoder: decoder,
-                baseModelName: baseModelName)
-            let data = try read(trainingPath, control)
-            try data.requireLabels()
-            let evaluation = try evaluationPath.map { try read($0, control) }
-            try evaluation?.requireLabels()
+            let (start, data, evaluation) = try beginning(control)
             return try train(start, data, evaluation, control)
         } catch let stopped as Stopped {
             return .stopped(stopped.reason, step: 0)
@@ -78,6 +72,20 @@ public struct FineTuneJob {
             if let reason = control.stopRequested() { throw Stopped(reason: reason) }
             control.advanced(1)
         }
+    }
+
+    /// What a run and its plan begin with: the adapter, and data that have labels.
+    func beginning(
+        _ control: FineTuneControl
+    ) throws -> (AdapterStart, TrainingDataset, evaluation: TrainingDataset?) {
+        let start = try AdapterStart.make(
+            recipe: recipe, startingAdapter: startingAdapter, decoder: decoder,
+            baseModelName: baseModelName)
+        let data = try read(trainingPath, control)
+        try data.requireLabels()
+        let evaluation = try evaluationPath.map { try read($0, control) }
+        try evaluation?.requireLabels()
+        return (start, data, evaluation)
     }
 
     private func train(

@@ -42,13 +42,7 @@ extension FineTuneJob {
     ///
     /// - Throws: As `run`; `CancellationError` when `control` asks for a stop.
     public func plan(_ control: FineTuneControl = FineTuneControl()) throws -> FineTunePlan {
-        let start = try AdapterStart.make(
-            recipe: recipe, startingAdapter: startingAdapter, decoder: decoder,
-            baseModelName: baseModelName)
-        let data = try read(trainingPath, control)
-        try data.requireLabels()
-        let evaluation = try evaluationPath.map { try read($0, control) }
-        try evaluation?.requireLabels()
+        let (start, data, evaluation) = try beginning(control)
         let rows = passRows(data, evaluation)
         let plan = BatchPlan(
             exampleCount: data.examples.count, batchSize: recipe.batchSize,

@@ -51,7 +51,7 @@ final class InferKind: @unchecked Sendable {
             do {
                 try begin(task)
             } catch {
-                let failure = TaskFailure(error)
+                let failure = TaskFailure(sorting: error)
                 task.fail(failure.error, param: failure.field)
             }
         }
@@ -134,13 +134,13 @@ final class InferKind: @unchecked Sendable {
                     default: task.succeed(response: json, usage: usage)
                     }
                 case .failed(let error):
-                    let failure = TaskFailure(error)
+                    let failure = TaskFailure(sorting: error)
                     task.fail(failure.error, param: failure.field)
                 }
             }
             task.onStop { _ in engine.cancel(id) }
         } catch {
-            task.fail(TaskFailure(error).error)
+            task.fail(TaskFailure(sorting: error).error)
         }
     }
 

@@ -82,7 +82,7 @@ enum JobRunner {
         do {
             _ = try SystemThread(name: "job-\(context.envelope.kind.text)") { run(context, work) }
         } catch {
-            context.task.fail(TaskFailure(error).error)
+            context.task.fail(TaskFailure(sorting: error).error)
         }
     }
 
@@ -99,7 +99,7 @@ enum JobRunner {
         } catch JobStopped.cancelled {
             task.endCancelled()
         } catch {
-            let failure = TaskFailure(error)
+            let failure = TaskFailure(sorting: error)
             task.log(
                 .error, "\(context.envelope.kind.text) \(context.envelope.task.text): \(failure)")
             task.fail(failure.calling(context.names).error)

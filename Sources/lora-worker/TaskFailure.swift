@@ -41,7 +41,7 @@ struct TaskFailure: Error, CustomStringConvertible {
     }
 
     /// Sorts whatever a kind's work threw.
-    init(_ failure: any Error) {
+    init(sorting failure: any Error) {
         switch failure {
         case let failure as TaskFailure: self = failure
         case let failure as ErrorObject: self.init(failure, field: nil)

@@ -390,7 +390,6 @@ private func echo(_ task: TaskEnvelope, _ line: [UInt8]?) -> (TaskResult, [UInt8
                 error.code == .storeUnavailable && error.class == .retryable, "\(error)")
             #expect(error.retryAfterMs != nil)
             refusals += 1
-            usleep(20_000)
         }
         #expect(refusals > 0, "the submitter was never told")
         for id in [first.id, submission.id] {

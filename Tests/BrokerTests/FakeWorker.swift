@@ -243,7 +243,6 @@ final class TestClient {
                 throw WireError(.timeout, "\(id) stays \(job.state), counts \(job.counts)")
             }
             _ = try get(PingReply.self, .ping, EmptyHeader())
-            usleep(2_000)
         }
     }
 

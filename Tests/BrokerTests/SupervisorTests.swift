@@ -80,7 +80,16 @@ private final class Workshop {
     deinit { for slot in supervisor.slots.keys { supervisor.kill(slot) } }
 }
 
-/// Waits until a process is gone or a zombie.
+/// What the first writer of a FIFO says, within 20 seconds.
+private func line(fromFIFO descriptor: Int32) throws -> String {
+    var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    try #require(poll(&ready, 1, 20_000) == 1)
+    var bytes = [UInt8](repeating: 0, count: 64)
+    let count = read(descriptor, &bytes, bytes.count)
+    return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+}
+
+/// Waits until a process, none of our own, is gone or a zombie: nothing announces that.
 private func isGone(_ pid: Int32) -> Bool {
     let deadline = MonotonicTime.now() + .seconds(20)
     while MonotonicTime.now() < deadline {
@@ -207,6 +216,10 @@ private func isGone(_ pid: Int32) -> Bool {
     @Test("KINDS 21: stopping ends whole groups without zombies")
     func stoppingEndsWholeGroupsWithoutZombies() throws {
         let shop = try Workshop()
+        let path = "\(shop.folder.path)/child"
+        try #require(mkfifo(path, 0o600) == 0)
+        let fifo = open(path, O_RDWR)
+        defer { close(fifo) }
         // A child of the worker that ignores SIGTERM, and a worker that does too.
         try shop.addPlugin(
             "w",
@@ -214,17 +227,11 @@ private func isGone(_ pid: Int32) -> Bool {
                 trap '' TERM
                 sh -c 'trap "" TERM; while :; do sleep 0.1; done' &
                 echo $! > "\(shop.folder.path)/child"
-                : > "\(shop.folder.path)/ready"
                 while :; do sleep 0.1; done
                 """)
         shop.begin()
         let record = try #require(shop.started().first)
-        let deadline = MonotonicTime.now() + .seconds(20)
-        while !FilePath.exists("\(shop.folder.path)/ready"), MonotonicTime.now() < deadline {
-            usleep(1_000)
-        }
-        let text = String(decoding: try FilePath.read("\(shop.folder.path)/child"), as: UTF8.self)
-        let child = try #require(Int32(text.filter(\.isNumber)))
+        let child = try #require(Int32(try line(fromFIFO: fifo).filter(\.isNumber)))
         shop.supervisor.stopAll(now: .now())
         let exit = try shop.nextExit()
         #expect(exit.isExpected && exit.status == .signaled(SIGKILL))

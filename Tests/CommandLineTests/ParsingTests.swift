@@ -42,12 +42,17 @@ import Testing
         #expect(try parse(Adapters.Export.self, "adapters export tiny:a@2 out").folder == "out")
         let merge = try parse(
             Adapters.Merge.self, "adapters merge tiny:a:0.7 b@2:-0.3 --name ab --rank 4")
-        #expect(merge.parts == ["tiny:a:0.7", "b@2:-0.3"] && merge.rank == 4)
+        #expect(merge.parts == ["tiny:a:0.7", "b@2:-0.3"] && merge.reduction.rank == 4)
         #expect(
-            try parse(Adapters.Truncate.self, "adapters truncate ab --energy 0.9 --name c").energy
+            try parse(Adapters.Truncate.self, "adapters truncate ab --energy 0.9 --name c")
+                .reduction.energy
                 == 0.9)
         #expect(
             try parse(Adapters.Scale.self, "adapters scale tiny:a -1 --name not-a").factor() == -1)
+        let wrong = #expect(throws: (any Error).self) {
+            try Loraq.parseAsRoot(["adapters", "scale", "tiny:a", "-1", "--name", "b", "--nowait"])
+        }
+        #expect(wrong.map { Loraq.fullMessage(for: $0) }?.contains("option '--nowait'") == true)
         #expect(
             try parse(Adapters.Scale.self, "adapters scale --name b tiny:a 0.5 -q").factor() == 0.5)
         #expect(

@@ -12,6 +12,7 @@ final class Tool: Sendable {
     /// A run under way; its output lies in files, so that no pipe can fill up.
     struct Run {
         fileprivate let process: Process
+        fileprivate let ended: DispatchSemaphore
         fileprivate let output: String
         fileprivate let errors: String
 
@@ -23,9 +24,9 @@ final class Tool: Sendable {
 
         /// Waits for the end; what does not end by itself is killed and shows by its status.
         func finish() -> Outcome {
-            let deadline = MonotonicTime.now() + .seconds(90)
-            while process.isRunning, MonotonicTime.now() < deadline { usleep(5_000) }
-            if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+            if ended.wait(timeout: .now() + .seconds(90)) == .timedOut {
+                kill(process.processIdentifier, SIGKILL)
+            }
             process.waitUntilExit()
             return Outcome(
                 status: process.terminationStatus, output: outputSoFar, errors: errorsSoFar)
@@ -63,8 +64,11 @@ final class Tool: Sendable {
         process.standardOutput = FileHandle(forWritingAtPath: name + ".out")
         process.standardError = FileHandle(forWritingAtPath: name + ".err")
         process.standardInput = FileHandle.nullDevice
+        let ended = DispatchSemaphore(value: 0)
+        process.terminationHandler = { _ in ended.signal() }
         try process.run()
-        return Run(process: process, output: name + ".out", errors: name + ".err")
+        return Run(
+            process: process, ended: ended, output: name + ".out", errors: name + ".err")
     }
 
     func run(_ arguments: [String]) throws -> Outcome { try start(arguments).finish() }

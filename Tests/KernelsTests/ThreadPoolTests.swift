@@ -20,6 +20,7 @@ import Testing
     @Test func sleepingThreadsWakeUp() throws {
         let pool = try ThreadPool(threads: 2)
         let sum = Atomic<Int>(0)
+        // The pauses are what is tested: shorter and longer than the threads spin.
         for pause in [0, 3_000, 20_000] {
             usleep(UInt32(pause))
             pool.run { _, _ in sum.add(1, ordering: .relaxed) }

@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 
+import harness
 import pytest
 from harness import BIN, DEADLINE_S
 
@@ -135,8 +136,16 @@ def test_a_batch_of_which_nothing_was_answered_leaves_its_output_name_free(loraq
     assert errors.read_text() == "", "that there were no errors is said by an empty file"
 
 
-def test_a_refused_strict_batch_leaves_its_output_name_free(loraq, tmp_path):
+def test_a_refused_strict_batch_leaves_its_output_name_free(tmp_path):
+    """Whether a file is strict is known to requests only, which some plugin must take; it need not run."""
+    kinds = [{"name": "infer", "class": "sequence"}]
+    folder = harness.plugin_folder(tmp_path / "plugins", "fake", "#!/bin/sh\n", {"kinds": kinds, "instances": 0})
     lines, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     lines.write_text("bad\n")
-    loraq("batch", str(lines), "--strict", "-o", str(out), code=1)
+    with harness.running(folder) as broker:
+        words = ["batch", str(lines), "--strict", "-o", str(out), "--home", str(broker.home)]
+        done = subprocess.run([BIN / "loraq", *words], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        assert done.returncode == 1 and "strict: 1 of 1 lines" in done.stderr, done.stderr
+        assert broker.client().job("last")["state"] == "failed"
     assert not out.exists()
+    assert "out.jsonl was not written" in done.stderr

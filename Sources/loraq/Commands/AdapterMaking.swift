@@ -20,19 +20,10 @@ extension Adapters {
         @Argument(help: "M:A:WEIGHT (or A:WEIGHT, M:A@3:WEIGHT); a weight may be negative.")
         var parts: [String]
         @Option(help: "The name it gets, unique within its model.") var name: String
-        @Option(
-            parsing: .unconditional, help: "Bring each matrix down to at most this rank.",
-            transform: Quantity.whole(1...4096))
-        var rank: Int?
-        @Option(
-            parsing: .unconditional,
-            help: "Keep this share of each matrix's squared singular values, such as 0.95.")
-        var energy: Double?
+        @OptionGroup var reduction: ReductionOptions
         @OptionGroup var options: ArtifactJobOptions
         @OptionGroup var submit: SubmitOptions
         @OptionGroup var common: CommonOptions
-
-        mutating func validate() throws { try AdapterMaking.check(rank: rank, energy: energy) }
 
         func run(_ session: Session) throws {
             let parts = try parts.map { text in
@@ -41,7 +32,7 @@ extension Adapters {
                     adapter: try AdapterMaking.reference(part.name, session), weight: part.weight)
             }
             try AdapterMaking.run(
-                parts, name: name, rank: rank, energy: energy, options, submit, session)
+                parts, name: name, reduction, options, submit, session)
         }
     }
 
@@ -57,21 +48,13 @@ extension Adapters {
 
         @Argument(help: "M:A, M:A@3, or A where that is unambiguous.") var adapter: String
         @Option(help: "The name it gets, unique within its model.") var name: String
-        @Option(
-            parsing: .unconditional, help: "Bring each matrix down to at most this rank.",
-            transform: Quantity.whole(1...4096))
-        var rank: Int?
-        @Option(
-            parsing: .unconditional,
-            help: "Keep this share of each matrix's squared singular values, such as 0.95.")
-        var energy: Double?
+        @OptionGroup var reduction: ReductionOptions
         @OptionGroup var options: ArtifactJobOptions
         @OptionGroup var submit: SubmitOptions
         @OptionGroup var common: CommonOptions
 
         mutating func validate() throws {
-            try AdapterMaking.check(rank: rank, energy: energy)
-            if rank == nil, energy == nil {
+            if reduction.rank == nil, reduction.energy == nil {
                 throw ValidationError("give --rank or --energy")
             }
         }
@@ -79,7 +62,7 @@ extension Adapters {
         func run(_ session: Session) throws {
             let part = AdapterMerge.Part(adapter: try AdapterMaking.reference(adapter, session))
             try AdapterMaking.run(
-                [part], name: name, rank: rank, energy: energy, options, submit, session)
+                [part], name: name, reduction, options, submit, session)
         }
     }
 
@@ -105,6 +88,10 @@ extension Adapters {
         mutating func validate() throws { _ = try factor() }
 
         func factor() throws -> Double {
+            // `allUnrecognized` takes what looks like an option, too.
+            if let option = factors.first(where: { $0.hasPrefix("-") && Double($0) == nil }) {
+                throw ValidationError("Unknown option '\(option)'")
+            }
             guard factors.count == 1, let factor = Double(factors[0]) else {
                 throw ValidationError(
                     factors.isEmpty
@@ -120,14 +107,23 @@ extension Adapters {
             let part = AdapterMerge.Part(
                 adapter: try AdapterMaking.reference(adapter, session), weight: try factor())
             try AdapterMaking.run(
-                [part], name: name, rank: nil, energy: nil, options, submit, session)
+                [part], name: name, nil, options, submit, session)
         }
     }
 }
 
-/// What the three commands share.
-enum AdapterMaking {
-    static func check(rank: Int?, energy: Double?) throws {
+/// How far an adapter is brought down.
+struct ReductionOptions: ParsableArguments {
+    @Option(
+        parsing: .unconditional, help: "Bring each matrix down to at most this rank.",
+        transform: Quantity.whole(1...4096))
+    var rank: Int?
+    @Option(
+        parsing: .unconditional,
+        help: "Keep this share of each matrix's squared singular values, such as 0.95.")
+    var energy: Double?
+
+    mutating func validate() throws {
         if let energy, !(energy > 0 && energy <= 1) {
             throw ValidationError("--energy must be above 0 and at most 1, not \(energy)")
         }
@@ -135,7 +131,10 @@ enum AdapterMaking {
             throw ValidationError("--rank and --energy exclude each other")
         }
     }
+}
 
+/// What the three commands share.
+enum AdapterMaking {
     static func check(weight: Double, _ what: String) throws {
         guard weight.isFinite, weight != 0, weight.magnitude <= 1e6 else {
             throw ValidationError(
@@ -169,7 +168,7 @@ enum AdapterMaking {
     }
 
     static func run(
-        _ parts: [AdapterMerge.Part], name: String, rank: Int?, energy: Double?,
+        _ parts: [AdapterMerge.Part], name: String, _ reduction: ReductionOptions?,
         _ options: ArtifactJobOptions, _ submit: SubmitOptions, _ session: Session
     ) throws {
         guard let first = parts.first, parts.count <= AdapterMerge.maximumParts else {
@@ -185,7 +184,8 @@ enum AdapterMaking {
             name.hasPrefix(model.text + ":") ? String(name.dropFirst(model.text.count + 1)) : name
         try NameCheck.check(plain, what: "the adapter's name")
         guard let wireName = WireName(text: plain) else { return }
-        let spec = AdapterMerge(name: wireName, parts: parts, rank: rank, energy: energy)
+        let spec = AdapterMerge(
+            name: wireName, parts: parts, rank: reduction?.rank, energy: reduction?.energy)
         var request = JobRequest(kind: "adapter", spec: try WireEncoder.encode(spec))
         try submit.apply(to: &request, session)
         try Registration.run(

@@ -28,7 +28,10 @@ struct Evaluate: SessionCommand {
             "loss, token_accuracy, exact_match, regex:PATTERN; with commas or repeated (default: loss). A pattern takes "
                 + "all that follows.", valueName: "metric,…"))
     var metric: [String] = []
-    @Option(help: "Of an answer (default: twice what the expected one has).") var maxTokens: Int?
+    @Option(
+        parsing: .unconditional, help: "Of an answer (default: twice what the expected one has).",
+        transform: Quantity.whole(1...1 << 20))
+    var maxTokens: Int?
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp("Also write a line per row to this file.", valueName: "file"))
@@ -36,7 +39,9 @@ struct Evaluate: SessionCommand {
     @Flag(help: "Replace the output file if it exists.") var force = false
     @Flag(help: "Do not wait: print the job's id.") var noWait = false
     @Option(
-        help: ArgumentHelp("Give up waiting after this long (exit code 4).", valueName: "seconds"))
+        parsing: .unconditional,
+        help: ArgumentHelp("Give up waiting after this long (exit code 4).", valueName: "seconds"),
+        transform: Quantity.seconds)
     var timeout: Double?
     @Flag(name: .shortAndLong, help: "No progress.") var quiet = false
     @OptionGroup var submit: SubmitOptions

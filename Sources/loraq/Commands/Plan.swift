@@ -27,7 +27,10 @@ struct Plan: ParsableCommand {
             name: .customLong("set"),
             help: ArgumentHelp("As for finetune.", valueName: "name=value"))
         var settings: [String] = []
-        @Option(help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"))
+        @Option(
+            parsing: .unconditional,
+            help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"),
+            transform: Quantity.seconds)
         var timeout: Double?
         @Flag(name: .shortAndLong, help: "No progress.") var quiet = false
         @OptionGroup var submit: SubmitOptions

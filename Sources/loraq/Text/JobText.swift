@@ -170,7 +170,8 @@ enum JobText {
         switch value {
         case .string(let text): TextTable.oneLine(text)
         case .integer(let number): HumanText.count(Int(number))
-        case .number(let number): HumanText.significant(number)
+        case .number(let number):
+            Int(exactly: number).map(HumanText.count) ?? HumanText.significant(number)
         case .bool(let flag): flag ? "yes" : "no"
         case .null: "-"
         case .array, .object: value.text()
