@@ -198,9 +198,12 @@ extension Core {
                 ["plugins": .list(names)])
         } else if configured.isEmpty {
             let which = job.submission.worker.map { "of plugin \($0) " } ?? ""
+            let asked = job.submission.worker == nil ? onRequest(kind: kind) : []
+            let others =
+                asked.isEmpty ? "" : "; \(asked.joined(separator: ", ")) does those that name it"
             set(
-                "NO_WORKER_CONFIGURED", "no configured worker \(which)does jobs of kind \(kind)",
-                [:])
+                "NO_WORKER_CONFIGURED",
+                "no configured worker \(which)does jobs of kind \(kind)\(others)", [:])
         } else {
             set(
                 "NO_INSTANCES",

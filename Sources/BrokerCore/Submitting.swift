@@ -127,6 +127,7 @@ extension Core {
                     : "known kinds: \(kinds.joined(separator: ", "))",
                 details: ["kinds": .list(kinds)])
         }
+        try checkUnasked(submission)
         try checkArtifactWords(submission)
         for dependency in submission.after
         where jobs[dependency.job] == nil && known.jobs[dependency.job] == nil {
@@ -162,6 +163,27 @@ extension Core {
                 "the plugin \"\(name)\" takes no jobs of kind \"\(submission.kind)\"",
                 hint: "its kinds: \(kinds.sorted().joined(separator: ", "))")
         }
+    }
+
+    /// A job that names no plugin needs one that takes its kind unasked: else it would wait for ever.
+    private func checkUnasked(_ submission: Submission) throws(BrokerError) {
+        let kind = submission.kind
+        let isServed =
+            plugins.values.contains { plugin in
+                serves(plugin.name, nil) && plugin.kinds.contains { $0.name == kind }
+            } || workerList.contains { $0.classes[kind] != nil && serves($0.hello.plugin, nil) }
+        guard submission.worker == nil, !isServed else { return }
+        let names = onRequest(kind: kind).joined(separator: ", ")
+        throw BrokerError(
+            .unknownKind, .user, "no worker plugin takes jobs of kind \"\(kind)\" unasked",
+            hint: "\(names) takes those that name it: --worker PLUGIN")
+    }
+
+    /// The plugins that take jobs of a kind only where they are named, in order of their names.
+    func onRequest(kind: String) -> [String] {
+        plugins.values.filter { plugin in
+            plugin.isOnRequest && plugin.kinds.contains { $0.name == kind }
+        }.map(\.name).sorted()
     }
 
     private func isKnown(kind: String) -> Bool {

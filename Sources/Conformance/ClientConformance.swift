@@ -29,7 +29,7 @@ public struct ClientConformance {
             try refused(&report)
             try silent(&report)
         }
-        report.skip(ClientRules.all, "not reached")
+        report.skip(ClientRules.all, "an earlier failure ended the conversation")
         return report
     }
 
@@ -41,21 +41,22 @@ public struct ClientConformance {
         try probe.serve(seconds: deadlineS)
         for fault in probe.faults { report.note(fault.rule, fault.why) }
         let hasEnded = !probe.process.isRunning
-        let hasSubmitted = probe.withheld != nil || !probe.jobs.isEmpty
-        guard hasSubmitted else {
+        guard probe.submits > 0 else {
             report.note(
                 ClientRules.submits,
-                "no SUBMIT within \(Int(deadlineS)) s; \(probe.process.lastWords)")
+                "no SUBMIT: \(probe.process.present(after: deadlineS)); \(probe.process.lastWords)")
             return
         }
         report.note(ClientRules.message, nil)
         report.note(ClientRules.requestID, nil)
         report.note(ClientRules.submits, nil)
-        report.note(
-            ClientRules.resends,
-            probe.resent
-                ? nil : "its SUBMIT got no answer and did not come again within \(Int(deadlineS)) s"
-        )
+        if probe.withheld != nil {
+            report.note(
+                ClientRules.resends,
+                probe.resent
+                    ? nil
+                    : "its SUBMIT got no answer and did not come again within \(Int(deadlineS)) s")
+        }
         guard let id = probe.order.last, let job = probe.jobs[id] else {
             return report.skip(
                 ClientRules.all.filter { $0.name != "refusal" && $0.name != "silence" },
@@ -64,10 +65,9 @@ public struct ClientConformance {
         report.note(ClientRules.jobID, nil)
         if probe.uploads > 0 { report.note(ClientRules.upload, nil) }
         let status = hasEnded ? probe.process.status : nil
-        let ended =
-            status.map { "it ended with status \($0)" } ?? "it still runs after \(Int(deadlineS)) s"
+        let ended = probe.process.present(after: deadlineS)
         report.note(ClientRules.success, status == 0 ? nil : "\(ended); \(probe.process.lastWords)")
-        report.note(ClientRules.unknownFields, status == 0 ? nil : ended)
+        if status == 0 { report.note(ClientRules.unknownFields, nil) }
         if !job.answers.isEmpty {
             let isComplete = probe.fetched[id]?.complete ?? false
             report.note(
@@ -82,6 +82,8 @@ public struct ClientConformance {
             }
             report.note(ClientRules.output, missing.map { "`\($0)` is not in its output" })
         }
+        report.skip(
+            [ClientRules.unknownFields], "it did not end well, which may have another cause")
         report.skip([ClientRules.upload], "it uploaded nothing; inputs were sent along")
         report.skip([ClientRules.pages, ClientRules.output], "its job had no lines")
     }

@@ -26,6 +26,8 @@ final class ClientProbe {
     /// The SUBMIT that got no answer.
     private(set) var withheld: String?
     private(set) var resent = false
+    /// SUBMITs that came, whatever was in them.
+    private(set) var submits = 0
     private(set) var uploads = 0
     private(set) var fetched: [String: (given: Set<String>, complete: Bool)] = [:]
     private(set) var pushed = false
@@ -54,6 +56,7 @@ final class ClientProbe {
         while process.isRunning, Date() < end {
             if let frames = try control.receive(within: .milliseconds(20)) { try take(frames) }
         }
+        while let frames = try control.receive(within: .zero) { try take(frames) }
     }
 
     private func take(_ frames: [[UInt8]]) throws {
@@ -62,6 +65,7 @@ final class ClientProbe {
         let request: Message
         do {
             request = try Message(frames: rest)
+            if request.verb == .submit || request.verb == .submitBatch { submits += 1 }
             try Self.check(request)
         } catch {
             let isID = error.key.hasSuffix("id") && error.key != "request_id"
@@ -104,7 +108,8 @@ final class ClientProbe {
         }
         if let before = seenRequests[id], before != frames {
             fault(
-                request.requestID == withheld ? ClientRules.resends : ClientRules.requestID,
+                id == withheld && request.verb == .submit
+                    ? ClientRules.resends : ClientRules.requestID,
                 "\(request.verb) has the request_id of another request")
         }
         if seenRequests.count > 10_000 { seenRequests = [:] }

@@ -27,13 +27,18 @@ public struct ConformanceReport: Sendable {
         !findings.isEmpty && !findings.contains { $0.verdict == .fail }
     }
 
+    /// Notes what a rule's trial showed. A fault stays, and one that shows later counts too.
+    ///
     /// - Parameter why: What was seen instead; nil: the rule is kept.
     mutating func note(_ rule: Rule, _ why: String?) {
-        guard !findings.contains(where: { $0.rule == rule.name }) else { return }
-        findings.append(
-            Finding(
-                rule: rule.name, statement: rule.statement, verdict: why == nil ? .pass : .fail,
-                why: why))
+        let finding = Finding(
+            rule: rule.name, statement: rule.statement, verdict: why == nil ? .pass : .fail,
+            why: why)
+        guard let index = findings.firstIndex(where: { $0.rule == rule.name }) else {
+            findings.append(finding)
+            return
+        }
+        if findings[index].verdict == .pass { findings[index] = finding }
     }
 
     /// Names the rules that were not reached.

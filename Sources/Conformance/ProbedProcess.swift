@@ -30,10 +30,18 @@ final class ProbedProcess {
             ? process.terminationStatus : 128 + process.terminationStatus
     }
 
+    /// How it stands after a wait of so many seconds.
+    func present(after seconds: Double) -> String {
+        isRunning ? "it still runs after \(Int(seconds)) s" : "it ended with status \(status)"
+    }
+
     func terminate() { if process.isRunning { process.terminate() } }
 
+    /// Ends it, and what it has started if it leads a process group.
     func kill() {
-        if process.isRunning { Glibc.kill(process.processIdentifier, SIGKILL) }
+        let id = process.processIdentifier
+        if getpgid(id) == id { Glibc.kill(-id, SIGKILL) }
+        if process.isRunning { Glibc.kill(id, SIGKILL) }
         process.waitUntilExit()
     }
 

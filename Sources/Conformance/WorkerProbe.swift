@@ -27,6 +27,9 @@ final class WorkerProbe {
     private(set) var beats = 0
     private(set) var credit: [String: Int] = [:]
     private(set) var saidBye = false
+    /// Answers HELLOs as they come; nil: they wait for `next`. A worker that is slow to hear an answer says HELLO once more,
+    /// and the newest is the one that counts.
+    var onHello: ((Message) throws -> Void)?
 
     init(
         _ command: [String], folder: ProbeFolder, number: Int, plugin: WireName, deadlineS: Double
@@ -59,13 +62,26 @@ final class WorkerProbe {
         while let frames = try results.receive(within: .zero) { take(frames, fromResults: true) }
     }
 
+    /// Reads all that has come.
+    func drain() throws {
+        while let frames = try dispatch.receive(within: .zero) {
+            peer = frames.first ?? []
+            take(Array(frames.dropFirst()), fromResults: false)
+        }
+        while let frames = try results.receive(within: .zero) { take(frames, fromResults: true) }
+    }
+
+    /// How long the last messages of a process that has ended may be on their way, in seconds.
+    private static let afterEndS = 2.0
+
     /// Pumps until `condition` gives something, or the time is over.
     func until<T>(_ seconds: Double? = nil, _ condition: () throws -> T?) throws -> T? {
-        let end = Date().addingTimeInterval(seconds ?? deadlineS)
+        let begun = Date()
+        let end = begun.addingTimeInterval(seconds ?? deadlineS)
         repeat {
             if let value = try condition() { return value }
             try pump()
-            if !process.isRunning, Date() > end.addingTimeInterval(-(seconds ?? deadlineS) + 1) {
+            if !process.isRunning, Date() > begun.addingTimeInterval(Self.afterEndS) {
                 return try condition()
             }
         } while Date() < end
@@ -100,7 +116,7 @@ final class WorkerProbe {
         case .beat:
             let beat = try message.decode(BeatHeader.self)
             if beat.rssBytes <= 0 { fault(WorkerRules.beat, "rss_bytes is \(beat.rssBytes)") }
-            checkSession(beat.session, WorkerRules.beat)
+            checkSession(beat.session)
             guard beat.session == session else { return }
             checkProgress(beat)
             lastBeat = beat
@@ -108,11 +124,10 @@ final class WorkerProbe {
             try send(.beatAck, BeatAckHeader(epoch: 1))
         case .credit:
             let header = try message.decode(CreditHeader.self)
-            checkSession(header.session, WorkerRules.staleWelcome)
+            checkSession(header.session)
             if header.session == session { credit = header.classes }
-        case .bye:
-            saidBye = true
-            waiting.append(message)
+        case .bye: saidBye = true
+        case .hello where onHello != nil: try onHello?(message)
         default: waiting.append(message)
         }
     }
@@ -121,14 +136,14 @@ final class WorkerProbe {
 
     func firstFault(_ rule: Rule) -> String? { faults.first { $0.rule.name == rule.name }?.why }
 
-    private var earlierSessions: Set<String> = []
     /// Sessions that were offered under an older HELLO: to use one is a fault.
     var wrongSessions: Set<String> = []
 
-    private func checkSession(_ named: String, _ rule: Rule) {
-        if wrongSessions.contains(named) {
-            fault(rule, "it speaks under session \(named), which was the answer to an older HELLO")
-        }
+    private func checkSession(_ named: String) {
+        guard wrongSessions.contains(named) else { return }
+        fault(
+            WorkerRules.staleWelcome,
+            "it speaks under session \(named), which was the answer to an older HELLO")
     }
 
     private func checkSequence(_ message: Message) {
@@ -178,9 +193,27 @@ final class WorkerProbe {
         try send(
             .welcome,
             WorkerWelcome(
-                epoch: 1, session: session, heartbeatMs: Self.heartbeatMs, leaseMs: 5000, keep: keep
+                epoch: 1, session: session, heartbeatMs: Self.heartbeatMs, leaseMs: 60_000,
+                keep: keep
             ),
             requestID: request.requestID)
+    }
+
+    /// Answers a HELLO and all that come after it, each with a session of its own.
+    func welcome(each request: Message, session: String, keep: [AttemptReference] = []) throws {
+        var number = 1
+        try welcome(request, session: session, keep: keep)
+        onHello = { [unowned self] again in
+            number += 1
+            try welcome(again, session: "\(session)-\(number)", keep: keep)
+        }
+    }
+
+    /// Forgets HELLOs that nobody answered; those that come wait for `next` again.
+    func dropHellos() throws {
+        try drain()
+        onHello = nil
+        waiting.removeAll { $0.verb == .hello }
     }
 
     /// Sends tasks; with lines as bodies where they have one.

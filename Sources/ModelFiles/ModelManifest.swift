@@ -8,8 +8,9 @@ public struct ModelManifest: Sendable, Equatable {
 
     /// Digest of configuration and weights; what adapters are bound to.
     public var base: ContentDigest
-    /// Digest of the weights alone, by which another program can tell whether the source still holds them.
-    public var weights: ContentDigest
+    /// Digest of the weights alone, by which another program can tell whether the source still holds them; nil in a folder
+    /// that was prepared before it was recorded.
+    public var weights: ContentDigest?
     public var family: ModelFamily
     /// Type of the packed matrices.
     public var elementType: ElementType
@@ -39,9 +40,8 @@ public struct ModelManifest: Sendable, Equatable {
                 "digest": file.digest.map { .string($0.text) } ?? .null,
             ]
         }
-        return [
+        var object: JSONObject = [
             "format": .integer(Int64(Self.formatVersion)), "base": .string(base.text),
-            "weights": .string(weights.text),
             "family": .string(family.rawValue), "dtype": .string(elementType.rawValue),
             "parameters": .integer(Int64(parameterCount)),
             "layers": .integer(Int64(layerCount)),
@@ -50,11 +50,13 @@ public struct ModelManifest: Sendable, Equatable {
             "source": .string(source), "chat_template": .bool(hasChatTemplate),
             "files": .array(listed), "notes": .array(notes.map { .string($0) }),
         ]
+        object["weights"] = weights.map { .string($0.text) }
+        return .object(object)
     }
 
     public init(
-        base: ContentDigest, weights: ContentDigest, family: ModelFamily, elementType: ElementType,
-        parameterCount: Int, layerCount: Int, vocabularySize: Int, maximumPositions: Int,
+        base: ContentDigest, weights: ContentDigest?, family: ModelFamily,
+        elementType: ElementType, parameterCount: Int, layerCount: Int, vocabularySize: Int, maximumPositions: Int,
         source: String,
         hasChatTemplate: Bool, files: [File], notes: [String]
     ) {
@@ -89,9 +91,8 @@ public struct ModelManifest: Sendable, Equatable {
         guard let base = json["base"]?.string.flatMap(ContentDigest.init(text:)) else {
             throw malformed("base")
         }
-        guard let weights = json["weights"]?.string.flatMap(ContentDigest.init(text:)) else {
-            throw malformed("weights")
-        }
+        let weights = json["weights"]?.string.flatMap(ContentDigest.init(text:))
+        if json["weights"] != nil, weights == nil { throw malformed("weights") }
         guard let family = json["family"]?.string.flatMap(ModelFamily.init(rawValue:)) else {
             throw malformed("family")
         }

@@ -15,8 +15,7 @@ struct TaskFailure: Error, CustomStringConvertible {
     /// The field of a request line at fault.
     let field: String?
 
-    /// - Parameter field: Without a default, so that no call of it can mean `init(_: any Error)` instead.
-    init(_ error: ErrorObject, field: String?) {
+    init(_ error: ErrorObject, field: String? = nil) {
         self.error = error
         self.field = field
     }
@@ -44,8 +43,8 @@ struct TaskFailure: Error, CustomStringConvertible {
     init(sorting failure: any Error) {
         switch failure {
         case let failure as TaskFailure: self = failure
-        case let failure as ErrorObject: self.init(failure, field: nil)
-        case let failure as WireError: self.init(failure.errorObject, field: nil)
+        case let failure as ErrorObject: self.init(failure)
+        case let failure as WireError: self.init(failure.errorObject)
         case let failure as GenerationError:
             let isOurs = failure.code == .engine || failure.code == .notFinite
             self.init(
@@ -58,10 +57,16 @@ struct TaskFailure: Error, CustomStringConvertible {
             self.init(
                 ErrorObject(
                     ErrorCode(failure.code.rawValue), isTheirs ? .user : .retryable,
-                    failure.description), field: nil)
+                    failure.description))
         case let failure as DatasetError:
             self = .user(ErrorCode(failure.code.rawValue), failure.description)
-        case let failure as ModelFileError: self = .user("BAD_MODEL", "\(failure)")
+        case let failure as ModelFileError:
+            let isUnknown = failure.code == .unsupported && failure.file.hasSuffix("/config.json")
+            self = .user(
+                "BAD_MODEL", "\(failure)",
+                hint: isUnknown
+                    ? "the PEFT worker computes what transformers does: --worker peft (workers/peft/README.md)"
+                    : nil)
         case let failure as LoRAError: self = .user("BAD_ADAPTER", "\(failure)")
         case let failure as TokenizerError: self = .user("BAD_TOKENIZER", "\(failure)")
         case let failure as TransformerError: self = .user("BAD_MODEL", "\(failure)")
@@ -69,11 +74,9 @@ struct TaskFailure: Error, CustomStringConvertible {
             self.init(
                 ErrorObject(
                     "NO_SPACE", .retryable, "\(failure)",
-                    hint: "free disk space below the home folder"),
-                field: nil)
-        case let failure as SystemError:
-            self.init(ErrorObject("SYSTEM", .retryable, "\(failure)"), field: nil)
-        default: self.init(ErrorObject(.internalError, .retryable, "\(failure)"), field: nil)
+                    hint: "free disk space below the home folder"))
+        case let failure as SystemError: self.init(ErrorObject("SYSTEM", .retryable, "\(failure)"))
+        default: self.init(ErrorObject(.internalError, .retryable, "\(failure)"))
         }
     }
 }

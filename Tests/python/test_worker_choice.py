@@ -1,17 +1,20 @@
 """Jobs that name a plugin, plugins that want to be named, and what was submitted."""
 
+import shutil
+
 import harness
 import pytest
 from loraq import LoraqError
 
 KINDS = [{"name": "echo", "class": "slot"}]
+RARE = {"name": "rare", "class": "slot"}
 
 
 @pytest.fixture
 def two_plugins(tmp_path):
     """Two plugins for one kind, `fake` and, only on request, `other`; the tests are their workers."""
     harness.plugin_folder(tmp_path, "fake", "#!/bin/sh\n", {"kinds": KINDS, "instances": 0})
-    harness.plugin_folder(tmp_path, "other", "#!/bin/sh\n", {"kinds": KINDS, "instances": 0, "on_request": True})
+    harness.plugin_folder(tmp_path, "other", "#!/bin/sh\n", {"kinds": [*KINDS, RARE], "instances": 0, "on_request": True})
     with harness.running(tmp_path) as broker:
         yield broker
 
@@ -53,14 +56,29 @@ def test_a_restart_keeps_what_a_job_named(two_plugins):
         worker.close()
 
 
+def test_a_plugin_that_is_gone_is_named_by_explain(two_plugins, tmp_path):
+    client = two_plugins.client()
+    named, unasked = client.submit("rare", {}, worker="other"), client.submit("echo", {})
+    two_plugins.kill()
+    shutil.rmtree(tmp_path / "other")
+    (tmp_path / "fake" / "worker.json").rename(tmp_path / "kept")
+    harness.plugin_folder(tmp_path, "third", "#!/bin/sh\n", {"kinds": KINDS, "instances": 0, "on_request": True})
+    two_plugins.start()
+    reason = client.explain(named)["reason"]
+    assert reason["code"] == "NO_WORKER_CONFIGURED" and "of plugin other" in reason["message"], reason
+    reason = client.explain(unasked)["reason"]
+    assert reason["code"] == "NO_WORKER_CONFIGURED" and "third does those that name it" in reason["message"], reason
+
+
 @pytest.mark.parametrize(("worker", "kind", "code", "said"), [
     ("nobody", "echo", "INVALID_SPEC", "nobody"),
     ("other", "countdown", "UNKNOWN_KIND", "countdown"),
+    (None, "rare", "UNKNOWN_KIND", "unasked"),
     ("../other", "echo", "BAD_HEADER", "worker"),
 ])  # fmt: skip
 def test_a_plugin_that_cannot_run_it_is_refused(two_plugins, worker, kind, code, said):
     client = two_plugins.client()
-    job = {"id": "01931f0a-5c00-7abc-8def-0123456789ab", "kind": kind, "spec": {}, "worker": worker}
+    job = {"id": "01931f0a-5c00-7abc-8def-0123456789ab", "kind": kind, "spec": {}} | ({"worker": worker} if worker else {})
     with pytest.raises(LoraqError) as refused:
         # Past the client's own checks: the broker's are meant.
         harness.Client.request(client, "SUBMIT", {"job": job})

@@ -123,10 +123,12 @@ final class ComparedLines {
                 guard let piece = reply.body("piece"), !piece.isEmpty else { break }
                 offset += piece.count
                 rest += piece
-                while let end = rest.firstIndex(of: 10) {
-                    try take(rest[..<end])
-                    rest.removeFirst(end + 1)
+                var start = 0
+                while let end = rest[start...].firstIndex(of: 10) {
+                    try take(rest[start..<end])
+                    start = end + 1
                 }
+                rest.removeFirst(start)
             }
             if !rest.isEmpty { try take(rest[...]) }
             try file.commit()

@@ -20,10 +20,10 @@ struct ConformanceCommand: ParsableCommand {
             abstract: "Try a worker program, started as loraqd would start it.",
             discussion: """
                 It is given tasks of one kind with lines. With --long-kind also one long task, to cancel and to preempt. \
-                Example: loraq conformance worker --kind wordcount -- examples/python/wordcount/worker.py
+                For example: loraq conformance worker -- python examples/worker.py
                 """)
 
-        @Option(help: "A kind of its that takes lines (default: the first that it names).")
+        @Option(help: "Its kind that takes lines (default: the first that it names).")
         var kind: String?
         @Option(
             name: .customLong("class"),
@@ -119,17 +119,41 @@ struct ConformanceOptions: ParsableArguments {
             try StandardStreams.print(
                 report.json.text(pretty: terminal.outputIsTerminal), terminator: "\n")
         } else {
-            for finding in report.findings {
-                var text = "\(finding.verdict.rawValue)  \(finding.rule): \(finding.statement)"
-                if let why = finding.why { text += "\n      \(TextTable.oneLine(why))" }
-                try StandardStreams.print(text, terminator: "\n")
-            }
-            let broken = report.findings.count { $0.verdict == .fail }
-            let kept = report.findings.count { $0.verdict == .pass }
-            let summary =
-                "\(HumanText.plural(kept, "rule")) kept, \(broken) broken, \(report.findings.count - kept - broken) not tried"
-            try StandardStreams.print(summary, terminator: "\n")
+            try StandardStreams.print(Self.text(report, terminal.style), terminator: "")
         }
         if !report.isConforming { throw ExitCode(ExitStatus.failure.rawValue) }
+    }
+
+    /// A line for each rule that was tried, below it what was seen instead; then what was not tried, by reason.
+    static func text(_ report: ConformanceReport, _ style: TextStyle) -> String {
+        let width = report.findings.map(\.rule.count).max() ?? 0
+        var text = ""
+        for finding in report.findings where finding.verdict != .skip {
+            let word = finding.verdict.rawValue
+            let rule = finding.rule.padding(toLength: width, withPad: " ", startingAt: 0)
+            text += finding.verdict == .pass ? style.green(word) : style.red(word)
+            text += "  \(rule)  \(finding.statement)\n"
+            guard let why = finding.why else { continue }
+            text += String(repeating: " ", count: width + 8)
+            text += style.bold("seen: \(TextTable.oneLine(why))") + "\n"
+        }
+        var reasons: [(why: String, rules: [String])] = []
+        for finding in report.findings where finding.verdict == .skip {
+            let why = finding.why ?? ""
+            if let index = reasons.firstIndex(where: { $0.why == why }) {
+                reasons[index].rules.append(finding.rule)
+            } else {
+                reasons.append((why, [finding.rule]))
+            }
+        }
+        for reason in reasons {
+            text += style.yellow("skip")
+            text += "  \(reason.rules.joined(separator: ", ")): \(reason.why)\n"
+        }
+        let broken = report.findings.count { $0.verdict == .fail }
+        let kept = report.findings.count { $0.verdict == .pass }
+        let skipped = report.findings.count - kept - broken
+        return text
+            + "\(HumanText.plural(kept, "rule")) kept, \(broken) broken, \(skipped) not tried\n"
     }
 }

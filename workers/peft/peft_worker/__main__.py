@@ -130,6 +130,8 @@ def register(task: Task) -> dict[str, Any]:
 @worker.kind("check", resource_class="job", threads=1, prefetch=0)
 def check(task: Task) -> dict[str, Any]:
     """What a fine-tune would make of its data, without training."""
+    if task.spec["action"] != "data":
+        raise TaskError("INVALID_SPEC", f"the PEFT worker does no check `{task.spec['action']}`; the native worker does")
     recipe = Recipe.read(task.spec.get("recipe") or {})
     with _computing:
         model, _ = shelf.model(task)

@@ -108,7 +108,7 @@ class _Run:
         # Of a long prompt only the last row of logits is wanted, where the architecture can leave the others out.
         only_last = {"logits_to_keep": 1} if not scored and self.model.keeps_logits else {}
         ids = torch.tensor([self.prompt], device=self.model.device)
-        out = self.network(input_ids=ids, use_cache=True, **only_last)
+        out = self.network(input_ids=ids, use_cache=self.model.cache_name is not None, **only_last)
         logits = out.logits[0].float()
         scores: list[Score] = []
         if scored:
@@ -119,7 +119,8 @@ class _Run:
         choices = []
         for index in range(self.body.choices):
             is_last = index + 1 == self.body.choices
-            cache = out.past_key_values if is_last else copy.deepcopy(out.past_key_values)
+            cache = getattr(out, self.model.cache_name) if self.model.cache_name else None
+            cache = cache if is_last else copy.deepcopy(cache)
             random = torch.Generator().manual_seed((seed + index * 0x9E3779B97F4A7C15) & (1 << 63) - 1)
             choices.append(self._choice(index, logits[-1], cache, random))
         return scores, choices
@@ -160,11 +161,17 @@ class _Run:
                 break
             shown = self._stream(index, len(tokens), text, shown)
             if len(tokens) < self.limit:
-                step = torch.tensor([[token]], device=self.model.device)
-                logits = self.network(input_ids=step, past_key_values=cache, use_cache=True).logits[0, -1].float()
+                logits = self._next_logits(tokens, cache)
         if len(text) > shown:
             self.task.chunk(text[shown:], max(0, len(tokens) - 1), index)
         return Choice(tokens, text, finish, scores)
+
+    def _next_logits(self, tokens: list[int], cache: Any) -> torch.Tensor:
+        """The logits `[V]` after an answer's newest token; the cache holds what stands before it, and is gone on with."""
+        name = self.model.cache_name
+        ids = self.prompt + tokens if name is None else tokens[-1:]
+        state = {"use_cache": False} if name is None else {name: cache, "use_cache": True}
+        return self.network(input_ids=torch.tensor([ids], device=self.model.device), **state).logits[0, -1].float()
 
     def _stream(self, index: int, count: int, text: str, shown: int) -> int:
         """Sends what is certain of the text: no half character, nothing that may become a stop string."""

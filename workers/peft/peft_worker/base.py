@@ -33,7 +33,10 @@ class BaseModel:
         self.device = device
         self.network = load_network(folder, dtype, device)
         self.text = ModelText(folder, self.network)
-        self.keeps_logits = "logits_to_keep" in inspect.signature(self.network.forward).parameters
+        parameters = inspect.signature(self.network.forward).parameters
+        self.keeps_logits = "logits_to_keep" in parameters
+        #: What `forward` calls the state that it goes on from (transformers 5.24 renamed it); None: every step begins anew.
+        self.cache_name = next((name for name in ("cache", "past_key_values") if name in parameters), None)
         self._peft: PeftModel | None = None
         self._adapters: collections.OrderedDict[str, None] = collections.OrderedDict()
 
@@ -186,6 +189,8 @@ def source_folder(artifact: dict[str, Any]) -> pathlib.Path:
         raise TaskError("BAD_MODEL", f"{artifact['name']} was made from {source}: GGUF is not read here", hint=again)
     if not (source / "config.json").exists():
         raise TaskError("BAD_MODEL", f"{artifact['name']} was made from {source}, which is not there any more", hint=again)
+    if not manifest.get("weights"):
+        raise TaskError("BAD_MODEL", f"{folder}: was prepared before weights were recorded in model.json", hint=again)
     names = folders.packed_sources(folder / "packed.bin")
     is_gpt2 = folders.read_json(source / "config.json", "BAD_MODEL").get("model_type") == "gpt2"
     if folders.weights_digest(folders.weight_files(source), names, conv1d=is_gpt2) != manifest.get("weights"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import collections
 import dataclasses
 import os
@@ -60,12 +61,22 @@ class Dataset:
     def labels(self) -> int:
         return sum(example.label_count for example in self.examples)
 
-    def lengths(self) -> dict[str, int] | None:
+    def lengths(self) -> dict[str, Any] | None:
+        """Tokens of the usable rows: quantiles, and rows by length in bins that end at powers of two from 8 on."""
         sizes = sorted(len(example.tokens) for example in self.examples)
         if not sizes:
             return None
         p95 = sizes[min(len(sizes) - 1, (95 * len(sizes) + 99) // 100 - 1)]
-        return {"min": sizes[0], "median": int(statistics.median_low(sizes)), "p95": p95, "max": sizes[-1]}
+        bins: list[dict[str, int]] = []
+        upto, below = 8, 0
+        while below < len(sizes):
+            end = bisect.bisect_right(sizes, upto)
+            if bins or end > below:
+                bins.append({"upto": upto, "rows": end - below})
+            upto, below = upto * 2, end
+        return {
+            "min": sizes[0], "median": int(statistics.median_low(sizes)), "p95": p95, "max": sizes[-1], "histogram": bins,
+        }  # fmt: skip
 
     def require_labels(self, path: str) -> None:
         if self.examples:

@@ -145,6 +145,69 @@ def test_a_model_that_the_native_engine_refuses_can_be_run(client, tmp_path):
     assert error["code"] == "BAD_MODEL" and "peft" in error["message"]
 
 
+MAKE = """
+import json, sys, torch, transformers
+family, source, target = sys.argv[1:]
+sizes = dict(vocab_size=json.load(open(source + "/config.json"))["vocab_size"], hidden_size=32, num_hidden_layers=2)
+own = {
+    "gpt_neox": dict(num_attention_heads=4, intermediate_size=64, max_position_embeddings=256),
+    "mamba": dict(state_size=4, time_step_rank=4),
+}
+torch.manual_seed(3)
+config = transformers.AutoConfig.for_model(family, **sizes, **own[family], bos_token_id=None, eos_token_id=None, pad_token_id=None)
+transformers.AutoModelForCausalLM.from_config(config).save_pretrained(target)
+"""
+ANSWER = """
+import json, sys, torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
+folder, prompt, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+ids = Tokenizer.from_file(folder + "/tokenizer.json").encode(prompt).ids
+start = len(ids)
+scores = []
+with torch.inference_mode():
+    for _ in range(count):  # every step from the beginning: no cache to be wrong
+        table = torch.log_softmax(model(torch.tensor([ids]), use_cache=False).logits[0, -1].float(), -1)
+        ids.append(int(table.argmax()))
+        scores.append(float(table[ids[-1]]))
+print(json.dumps({"scores": scores, "ids": ids[start:]}))
+"""
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "mamba"])
+def test_an_architecture_that_the_native_engine_does_not_know(client, in_torch, tmp_path, family):
+    """Refused natively with its name; added, asked, trained on and asked again through the PEFT worker."""
+    from conftest import ROOT
+
+    seedling = ROOT / "examples/seedling/model"
+    in_torch(MAKE, family, str(seedling), str(tmp_path / family))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / family / name).write_bytes((seedling / name).read_bytes())
+    spec = {"name": family.replace("_", "-"), "path": str(tmp_path / family)}
+    refused = client.wait(client.submit("prepare", spec))
+    assert refused["state"] == "failed" and f"{family} is not supported" in refused["error"]["message"], refused
+    assert "--worker peft" in refused["error"]["hint"]
+    ended = client.wait(client.submit("prepare", spec | {"dtype": "float32"}, worker="peft"))
+    assert ended["state"] == "succeeded" and ended["result"]["family"] == family, ended
+    lines = [completion("a", "The ticket says", max_tokens=8, logprobs=1), completion("b", "Hello", n=2, temperature=1, seed=3)]
+    job = client.batch(lines, model=spec["name"], worker="peft")
+    assert client.wait(job)["counts"]["done"] == 2
+    choice = lines_of(client, job)["a"]["response"]["body"]["choices"][0]
+    wanted = json.loads(in_torch(ANSWER, str(tmp_path / family), "The ticket says", "8"))
+    assert choice["logprobs"]["token_logprobs"] == pytest.approx(wanted["scores"], abs=1e-4)
+    rows = b"".join(b'{"text": "one two three four %d"}\n' % number for number in range(8))
+    target = "query_key_value" if family == "gpt_neox" else "in_proj"
+    recipe = {"target_modules": [target], "r": 4, "max_steps": 4, "learning_rate": 0.01}
+    trained = client.wait(client.finetune(spec["name"], rows, "count", recipe=recipe, worker="peft"))
+    assert trained["state"] == "succeeded", trained
+    assert trained["result"]["last_loss"] < trained["result"]["first_loss"]
+    job = client.batch(lines[:1], model=f"{spec['name']}:count", worker="peft")
+    assert client.wait(job)["counts"]["done"] == 1
+    adapted = lines_of(client, job)["a"]["response"]["body"]["choices"][0]
+    assert adapted["logprobs"]["token_logprobs"] != choice["logprobs"]["token_logprobs"]
+
+
 SOURCE = """
 import pathlib, sys
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
