@@ -36,8 +36,8 @@ final class ModelShelf: @unchecked Sendable {
         if let plugin = artifact.meta?["prepared_by"]?.string {
             throw TaskFailure.user(
                 "BAD_MODEL",
-                "\(artifact.name.text) was prepared by the plugin \(plugin), for its own use",
-                hint: "add --worker \(plugin) to run it there")
+                "\(artifact.name.text) was prepared by the plugin \(plugin), for its own use: run it there (--worker \(plugin))"
+            )
         }
         guard let digest = ContentDigest(text: artifact.digest.text) else {
             throw TaskFailure(
