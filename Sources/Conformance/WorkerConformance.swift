@@ -27,8 +27,8 @@ public struct WorkerConformance {
 
     let command: [String]
     let work: Work
-    private var report = ConformanceReport()
-    private let folder: ProbeFolder
+    var report = ConformanceReport()
+    let folder: ProbeFolder
 
     public init(command: [String], work: Work) throws {
         self.command = command
@@ -70,20 +70,20 @@ public struct WorkerConformance {
         for fault in probe.faults { report.note(fault.rule, fault.why) }
     }
 
-    private func expect<T>(_ value: T?, _ rule: Rule, _ why: @autoclosure () -> String) throws -> T
-    {
+    func expect<T>(_ value: T?, _ rule: Rule, _ why: @autoclosure () -> String) throws -> T {
         guard let value else { throw Broken(rule: rule, why: why()) }
         return value
     }
 
-    private func greeted(_ probe: WorkerProbe) throws -> Message {
+    func greeted(_ probe: WorkerProbe) throws -> Message {
         try expect(
             probe.next(.hello), WorkerRules.hello,
-            "no HELLO: \(probe.process.present(after: probe.deadlineS)); \(probe.process.lastWords)")
+            "no HELLO: \(probe.process.present(after: probe.deadlineS)); \(probe.process.lastWords)"
+        )
     }
 
     /// Answers HELLO and waits for credit.
-    private func opened(_ probe: WorkerProbe, session: String) throws {
+    func opened(_ probe: WorkerProbe, session: String) throws {
         try probe.welcome(each: greeted(probe), session: session)
         _ = try expect(
             probe.until { probe.credit.isEmpty ? nil : true }, WorkerRules.credit,
@@ -230,7 +230,9 @@ public struct WorkerConformance {
             probe.firstFault(WorkerRules.result) ?? Self.repeated(found, given + [foreign]))
         report.note(WorkerRules.body, Self.bodyFault(found))
         report.note(WorkerRules.sequence, probe.firstFault(WorkerRules.sequence))
-        func isHeld() -> Bool { Set(probe.lastBeat?.held.map(\.reference) ?? []).isSuperset(of: given) }
+        func isHeld() -> Bool {
+            Set(probe.lastBeat?.held.map(\.reference) ?? []).isSuperset(of: given)
+        }
         _ = try probe.until { isHeld() ? true : nil }
         let before = probe.beats
         _ = try probe.until { probe.beats >= before + 3 ? true : nil }
@@ -242,7 +244,7 @@ public struct WorkerConformance {
         return given
     }
 
-    private struct Answer {
+    struct Answer {
         var result: TaskResult
         var body: [UInt8]?
     }
@@ -263,7 +265,7 @@ public struct WorkerConformance {
         return all
     }
 
-    private static func read(_ messages: [Message]) throws -> [Answer] {
+    static func read(_ messages: [Message]) throws -> [Answer] {
         var found: [Answer] = []
         for message in messages {
             let header: ResultHeader
@@ -396,7 +398,7 @@ public struct WorkerConformance {
     }
 
     /// Why its end was not in order; nil if it was.
-    private func farewell(_ probe: WorkerProbe) throws -> String? {
+    func farewell(_ probe: WorkerProbe) throws -> String? {
         guard let status = try probe.exitStatus(within: probe.deadlineS) else {
             return "it still runs after \(Int(probe.deadlineS)) s"
         }
@@ -405,89 +407,19 @@ public struct WorkerConformance {
         return status == 0 ? nil : "it said BYE and ended with status \(status)"
     }
 
-    // MARK: Short conversations
-
-    private static func stopRunning(_ kit: inout WorkerConformance, _ probe: WorkerProbe) throws {
-        try kit.opened(probe, session: "s-1")
-        var work = kit.work
-        work.kind = kit.work.longKind
-        work.resourceClass =
-            kit.work.longClass ?? kit.work.resourceClass
-            ?? WireName(text: probe.credit.keys.sorted()[0])
-        work.spec = kit.work.longSpec
-        let stops: [(Rule, Verb, TaskOutcome)] = [
-            (WorkerRules.cancel, .cancel, .cancelled), (WorkerRules.preempt, .preempt, .preempted),
-        ]
-        for (number, (rule, verb, wanted)) in stops.enumerated() {
-            let reference = kit.task(number, work, hasLine: false)
-            var envelope = kit.envelope(reference, work)
-            envelope.body = nil
-            envelope.line = nil
-            envelope.customID = nil
-            let workdir = kit.folder.url.appendingPathComponent("work-\(number)")
-            try FileManager.default.createDirectory(at: workdir, withIntermediateDirectories: true)
-            envelope.workdir = workdir.path
-            let seen = probe.resultMessages.count
-            try probe.send(tasks: [envelope], lines: [])
-            _ = try kit.expect(
-                probe.until {
-                    probe.lastBeat?.held.contains { $0.reference == reference } == true ? true : nil
-                },
-                rule, "a running task is not in its BEATs")
-            try probe.send(
-                verb,
-                StopHeader(
-                    tasks: [AttemptName(task: reference.task, attempt: 1)], reason: "conformance"))
-            let answer = try probe.until { () -> Answer? in
-                ((try? read(Array(probe.resultMessages.dropFirst(seen)))) ?? []).first {
-                    $0.result.reference == reference
-                }
-            }
-            let outcome = answer?.result.outcome
-            kit.report.note(
-                rule,
-                outcome == wanted
-                    ? nil
-                    : outcome.map { "its outcome is \($0.rawValue)" }
-                        ?? "it goes on after \(Int(probe.deadlineS)) s")
-            try probe.acknowledge([reference])
-        }
-    }
-
-    private static func terminated(_ kit: inout WorkerConformance, _ probe: WorkerProbe) throws {
-        try kit.opened(probe, session: "s-1")
-        probe.process.terminate()
-        kit.report.note(WorkerRules.terminate, try kit.farewell(probe))
-    }
-
-    private static func refused(_ kit: inout WorkerConformance, _ probe: WorkerProbe) throws {
-        func refuse(_ hello: Message) throws {
-            try probe.send(
-                .error(
-                    ErrorObject(.badHeader, .user, "this worker is not wanted"),
-                    requestID: hello.requestID))
-        }
-        try refuse(kit.greeted(probe))
-        probe.onHello = refuse
-        let status = try probe.exitStatus(within: kit.work.deadlineS)
-        kit.report.note(
-            WorkerRules.finalError,
-            status == nil ? "it still runs after \(Int(kit.work.deadlineS)) s" : nil)
-    }
-
     // MARK: Tasks
 
     private static let job = JobID(timestampMs: WallClock.milliseconds(), random: (7, 7))
 
     private static func customID(_ index: Int) -> String { "conformance-\(index)" }
 
-    private func task(_ index: Int, _ work: Work, hasLine: Bool) -> AttemptReference {
+    func task(_ index: Int, _ work: Work, hasLine: Bool) -> AttemptReference {
         AttemptReference(
             task: TaskID(job: Self.job, index: index), attempt: 1,
             lease: LeaseToken(high: 0xC0FFEE, low: UInt64(index)))
     }
 
-    private func envelope(_ reference: AttemptReference, _ work: Work) -> TaskEnvelope {
+    func envelope(_ reference: AttemptReference, _ work: Work) -> TaskEnvelope {
         TaskEnvelope(
             task: reference.task, attempt: 1, lease: reference.lease,
             kind: work.kind ?? WireName(known: "none"),

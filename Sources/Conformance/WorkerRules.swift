@@ -39,7 +39,9 @@ enum WorkerRules {
     static let unknownKind = Rule(
         "unknown-kind", "answers a task of a kind that it does not know with an error of class user"
     )
-    static let cancel = Rule("cancel", "ends a running task soon after CANCEL, as cancelled")
+    static let cancel = Rule(
+        "cancel",
+        "ends a running task soon after CANCEL, as cancelled; a second CANCEL is nothing new")
     static let preempt = Rule("preempt", "gives way soon after PREEMPT, as preempted")
     static let drain = Rule(
         "drain", "after DRAIN finishes what it holds, says BYE and exits with status 0")

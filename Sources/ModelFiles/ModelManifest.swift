@@ -56,7 +56,8 @@ public struct ModelManifest: Sendable, Equatable {
 
     public init(
         base: ContentDigest, weights: ContentDigest?, family: ModelFamily,
-        elementType: ElementType, parameterCount: Int, layerCount: Int, vocabularySize: Int, maximumPositions: Int,
+        elementType: ElementType, parameterCount: Int, layerCount: Int, vocabularySize: Int,
+        maximumPositions: Int,
         source: String,
         hasChatTemplate: Bool, files: [File], notes: [String]
     ) {
