@@ -7,7 +7,7 @@ BIN = .build/release
 PYTHON = .venv/bin/python
 PACKAGES = libzmq3-dev libopenblas-dev libpcre2-dev libsqlite3-dev python3-venv
 
-.PHONY: chaos garbage fuzz simulate build demo demo-smollm2 test test-swift test-python test-peft lint format bench install uninstall clean system-packages
+.PHONY: bench-queue chaos garbage fuzz simulate build demo demo-smollm2 test test-swift test-python test-peft lint format bench install uninstall clean system-packages
 
 build: system-packages
 	swift build $(SWIFT_BUILD_FLAGS)
@@ -67,6 +67,11 @@ format:
 bench: build .venv/stamp
 	@test -n "$(MODEL)" || { echo 'usage: make bench MODEL=folder [PEERS=python]'; exit 2; }
 	$(PYTHON) Benchmarks/run.py --bin $(BIN) --model $(MODEL) $(if $(PEERS),--peers $(PEERS)) --write
+
+# The queue alone, on tasks that do nothing. PEERS: a Python with hyperqueue and rq (and redis-server on PATH).
+SCALE ?= 1
+bench-queue: build .venv/stamp
+	$(PYTHON) Benchmarks/queue/run.py --bin $(BIN) --scale $(SCALE) $(if $(PEERS),--peers $(PEERS)) --write
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/loraq/workers/lora

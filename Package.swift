@@ -106,7 +106,8 @@ let package = Package(
                 argumentParser, yams,
             ]),
         .executableTarget(
-            name: "loraqd", dependencies: ["Broker", "LinuxSystem", argumentParser, logging]),
+            name: "loraqd",
+            dependencies: ["Broker", "BrokerCore", "LinuxSystem", argumentParser, logging]),
         .executableTarget(
             name: "lora-worker",
             dependencies: [

@@ -25,7 +25,7 @@ struct Loraq: ParsableCommand {
                 name: "Broker",
                 subcommands: [
                     Up.self, Down.self, Ping.self, Doctor.self, Workers.self, Backup.self,
-                    ConformanceCommand.self,
+                    Keys.self, ConformanceCommand.self,
                 ]),
             CommandGroup(name: "Models and adapters", subcommands: [Models.self, Adapters.self]),
             CommandGroup(
