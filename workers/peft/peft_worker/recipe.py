@@ -58,6 +58,9 @@ class Recipe:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise TaskError("INVALID_SPEC", f"recipe.{unknown[0]}: is not known to the PEFT worker")
+        rate = fields.get("learning_rate", "auto")
+        if isinstance(rate, str) and rate != "auto":
+            raise TaskError("INVALID_SPEC", f"recipe.learning_rate: `{rate}` is not known to the PEFT worker; a number or `auto` is")
         if only is not None:
             if "train_on" in fields and only != (fields["train_on"] != "all"):
                 raise TaskError("INVALID_SPEC", f"recipe.assistant_only_loss: contradicts train_on {fields['train_on']}")

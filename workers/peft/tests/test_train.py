@@ -195,6 +195,8 @@ def test_a_recipe_that_does_not_fit_is_refused(client):
     for recipe, field in (
         ({"target_modules": ["no_such_matrix"]}, "no_such_matrix"),
         ({"max_length": 10_000_000}, "max_length"),
+        ({"learning_rate": "find"}, "learning_rate"),
+        ({"loraplus_lr_ratio": 4}, "loraplus_lr_ratio"),
     ):
         ended = client.wait(client.finetune("tiny", train, "bad", recipe=recipe, worker="peft"))
         assert ended["state"] == "failed" and field in ended["error"]["message"], ended
