@@ -60,7 +60,7 @@ class Recipe:
             raise TaskError("INVALID_SPEC", f"recipe.{unknown[0]}: is not known to the PEFT worker")
         rate = fields.get("learning_rate", "auto")
         if isinstance(rate, str) and rate != "auto":
-            raise TaskError("INVALID_SPEC", f"recipe.learning_rate: `{rate}` is not known to the PEFT worker; a number or `auto` is")
+            raise TaskError("INVALID_SPEC", f"recipe.learning_rate: `{rate}` is not known to the PEFT worker, `auto` is")
         if only is not None:
             if "train_on" in fields and only != (fields["train_on"] != "all"):
                 raise TaskError("INVALID_SPEC", f"recipe.assistant_only_loss: contradicts train_on {fields['train_on']}")
