@@ -90,6 +90,7 @@ def test_a_killed_worker_does_not_change_the_found_rate(engine, loraq):  # noqa:
     # In the middle of the range test, or shortly after it; then among the steps.
     until(lambda: progress().get("message") in ("searching", "training"), "it searches", LONG_S)
     os.kill(worker_of(client, broken), signal.SIGKILL)
+    until(lambda: len([event for event in client.events(job=broken) if event["type"] == "task.started"]) == 2, "again", LONG_S)
     until(lambda: progress().get("done", 0) >= 4, "it trains", LONG_S)
     os.kill(worker_of(client, broken), signal.SIGKILL)
     status = client.wait(broken, LONG_S)
