@@ -33,14 +33,14 @@ enum AutomaticRate {
     /// The most that a small share makes of the rate; nothing was measured below a share of 1/16.
     static let shareLimit = 2.0
 
-    /// - Parameters:
-    ///   - plan: What is adapted.
-    ///   - width: Of the residual stream.
+    /// Only linear matrices were measured: where an embedding or head alone is adapted the share changes nothing.
     static func choice(_ plan: AdapterPlan, decoder: Decoder) -> RateChoice {
-        let all = decoder.modules.filter { $0.kind == .linear }
-            .reduce(0) { $0 + $1.inputs + $1.outputs }
-        let adapted = plan.modules.reduce(0) { $0 + $1.module.inputs + $1.module.outputs }
-        let share = min(1, Double(max(1, adapted)) / Double(max(1, all)))
+        func size(_ modules: [AdaptableModule]) -> Double {
+            Double(
+                modules.filter { $0.kind == .linear }.reduce(0) { $0 + $1.inputs + $1.outputs })
+        }
+        let adapted = size(plan.modules.map(\.module))
+        let share = adapted > 0 ? min(1, adapted / size(decoder.modules)) : 1
         return choice(share: share, width: decoder.config.hiddenSize)
     }
 
