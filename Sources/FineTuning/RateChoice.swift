@@ -22,12 +22,13 @@ public struct RateChoice: Sendable, Equatable {
 
 /// `learning_rate: auto`: a formula over the model's width and the share of its matrices that is adapted.
 ///
-/// A small subset wants a higher rate (arXiv 2404.05086), and a narrow model too. The numbers come from the grids in
+/// A small subset wants a higher rate (arXiv 2404.05086), and a narrow model too. The numbers of the share come from the grids in
 /// `Benchmarks/lora-note/learning-rate.md`; docs/lora.md tells how.
 enum AutomaticRate {
     /// The rate of all linear matrices of a model as wide as `referenceWidth`.
     static let referenceRate = 1e-2
     static let referenceWidth = 192.0
+    /// A rule of thumb: the grids are of one width.
     static let widthExponent = 1.0
     static let shareExponent = 0.25
     /// The most that a small share makes of the rate; nothing was measured below a share of 1/16.
