@@ -29,6 +29,12 @@ public final class FineTuneRun<Model: GradientStep> {
     private var order: (epoch: Int, rows: [Int])?
     private var warnings: [String] = []
     private var resumedFromStep: Int?
+    /// The step of the newest checkpoint; none is written twice.
+    private var savedStep: Int?
+    /// What the last step or evaluation made of the run, where that is its end.
+    private var pendingEnd: EarlyEnd?
+
+    private var rules: StopRules { recipe.stopping }
 
     public var totalSteps: Int { schedule.totalSteps }
 
@@ -90,69 +96,115 @@ public final class FineTuneRun<Model: GradientStep> {
         let earlierSeconds = state.seconds
         let earlierTokens = state.tokens
         func elapsed() -> Double { (clock() - begun).seconds }
-        if state.step == 0, !evaluation.isEmpty, state.evalLossBefore == nil {
-            switch try evaluate(control) {
-            case .loss(let loss):
-                state.evalLossBefore = loss
-                try record(evalLoss: loss, control, rate: 0)
-            case .stopped(let stop): return .stopped(stop, step: 0)
-            }
+        if state.step == 0, !evaluation.isEmpty, state.evalLossBefore == nil,
+            let stop = try evaluateAndTell(control, rate: 0)
+        {
+            return .stopped(stop, step: 0)
         }
         let trainingBegun = clock()
-        while state.step < schedule.totalSteps {
+        var rate = 0.0
+        while true {
+            if isEvaluationDue, let stop = try evaluateAndTell(control, rate: rate) {
+                try saveIfNew()
+                return .stopped(stop, step: state.step)
+            }
+            try saveIfDue()
+            guard state.step < schedule.totalSteps, state.watch.end == nil else { break }
             if let stop = control.stopRequested() {
                 try saveIfNew()
                 return .stopped(stop, step: state.step)
             }
             let outcome = try trainStep(control)
             state.seconds = earlierSeconds + elapsed()
-            let rate =
+            rate =
                 Double(state.tokens - earlierTokens)
                 / max(1e-9, (clock() - trainingBegun).seconds)
             try record(outcome, control, rate: rate)
-            let isLast = state.step == schedule.totalSteps
-            if let every = recipe.evalSteps, state.step % every == 0, !isLast, !evaluation.isEmpty,
-                case .loss(let loss) = try evaluate(control)
-            {
-                try record(evalLoss: loss, control, rate: rate)
-            }
-            if state.step % recipe.saveSteps == 0 || isLast { try save() }
+            try endIfPending()
         }
-        return try finish(control, trainedTokens: state.tokens - earlierTokens)
+        return try finish(control)
     }
 
-    private func finish(
-        _ control: FineTuneControl, trainedTokens: Int
-    ) throws -> FineTuneEnding {
+    private func finish(_ control: FineTuneControl) throws -> FineTuneEnding {
         guard state.optimizerStep > 0, let first = state.firstLoss, let last = state.lastLoss else {
             throw FineTuneError(
                 .nonFinite,
                 "every step had a loss or gradient that is not finite: nothing was learned")
         }
-        var after: Double?
-        if !evaluation.isEmpty {
-            switch try evaluate(control) {
-            case .loss(let loss):
-                after = loss
-                try record(evalLoss: loss, control, rate: 0)
-            case .stopped(let stop): return .stopped(stop, step: state.step)
-            }
+        if !evaluation.isEmpty, state.watch.end == nil,
+            let stop = try evaluateAndTell(control, rate: 0)
+        {
+            return .stopped(stop, step: state.step)
         }
+        var adapterStep = state.step
+        var after = state.watch.evaluatedLoss
+        if rules.keepsBest, let best = state.watch.bestStep {
+            if best != state.step { try goBack(to: best) }
+            adapterStep = best
+            after = state.watch.bestLoss
+        }
+        addWarnings(adapterStep: adapterStep)
+        return .finished(
+            summary(first: first, last: last, evalLossAfter: after, adapterStep: adapterStep))
+    }
+
+    private func addWarnings(adapterStep: Int) {
         if !state.skippedSteps.isEmpty {
             warnings.append(
                 "steps left out because a loss or gradient was not finite: "
                     + state.skippedSteps.map(String.init).joined(separator: ", "))
         }
-        return .finished(
-            FineTuneSummary(
-                steps: state.step, skippedSteps: state.skippedSteps,
-                epochs: Double(state.step) / Double(plan.stepsPerEpoch), tokens: state.tokens,
-                labels: state.labels, firstLoss: first, lastLoss: last,
-                evalLossBefore: state.evalLossBefore, evalLossAfter: after, seconds: state.seconds,
-                tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
-                peakBytes: HostResources.peakResidentBytes(), learningRate: schedule.peak,
-                trainableParameters: model.parameters.columns, resumedFromStep: resumedFromStep,
-                warnings: warnings))
+        if let end = state.watch.end {
+            var text = "the run ended at step \(end.step) of \(schedule.totalSteps): \(end.message)"
+            if adapterStep != end.step { text += "; the adapter is that of step \(adapterStep)" }
+            warnings.append(text)
+        }
+        if let best = state.watch.bestLoss, let before = state.evalLossBefore, best >= before {
+            warnings.append("no evaluation was better than the one before the first step")
+        }
+    }
+
+    private func summary(
+        first: Double, last: Double, evalLossAfter: Double?, adapterStep: Int
+    ) -> FineTuneSummary {
+        FineTuneSummary(
+            steps: state.step, skippedSteps: state.skippedSteps,
+            epochs: Double(state.step) / Double(plan.stepsPerEpoch), tokens: state.tokens,
+            labels: state.labels, firstLoss: first, lastLoss: last,
+            evalLossBefore: state.evalLossBefore, evalLossAfter: evalLossAfter,
+            seconds: state.seconds,
+            tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
+            peakBytes: HostResources.peakResidentBytes(), learningRate: schedule.peak,
+            trainableParameters: model.parameters.columns, resumedFromStep: resumedFromStep,
+            plannedSteps: schedule.totalSteps, bestStep: state.watch.bestStep,
+            bestEvalLoss: state.watch.bestLoss, adapterStep: adapterStep, end: state.watch.end,
+            warnings: warnings)
+    }
+
+    // MARK: Early ends
+
+    /// Ends the run where the last step or evaluation asks for it: with the best state so far if the recipe keeps that, by
+    /// an error if not. The state of such a step is never written to a checkpoint.
+    private func endIfPending() throws {
+        guard let end = pendingEnd else { return }
+        pendingEnd = nil
+        try record(end)
+        if rules.keepsBest, state.watch.bestStep != nil {
+            state.watch.end = end
+            return
+        }
+        let code: FineTuneError.Code = end.reason == .divergence ? .diverged : .nonFinite
+        let kept = state.watch.goodCheckpoint.map {
+            "; the checkpoint of step \($0), from before that, is kept in \(store.path(of: $0))"
+        }
+        throw FineTuneError(code, end.message + (kept ?? ""))
+    }
+
+    /// Makes the model what it was after `step`.
+    private func goBack(to step: Int) throws {
+        let loaded = try store.checkpoint(step, tensors: model.trainedTensors)
+        try CheckpointStore.restore(loaded.parameters, into: model.parameters)
+        try model.parametersChanged()
     }
 
     // MARK: One step
@@ -195,7 +247,7 @@ public final class FineTuneRun<Model: GradientStep> {
         state.tokens += tokens
         state.labels += labels
         guard loss.isFinite, norm.isFinite else {
-            return try skip(
+            return skip(
                 number, rate,
                 loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
         }
@@ -203,25 +255,27 @@ public final class FineTuneRun<Model: GradientStep> {
             model, recipe: recipe, learningRate: rate,
             gradientScale: AdamW.clipping(norm: norm, maximum: recipe.maximumGradientNorm))
         guard try compute.squaredNorm(model.parameters).isFinite else {
-            throw FineTuneError(
-                .nonFinite,
-                "a weight became infinite or NaN at step \(number) with learning rate \(rate); "
-                    + "lower the learning rate")
+            let reason = "a weight became infinite or NaN"
+            pendingEnd = EarlyEnd(
+                .nonFinite, step: state.step,
+                "\(reason) at step \(number) with learning rate \(rate); lower the learning rate")
+            return .skipped(reason: reason, learningRate: rate)
         }
         try model.parametersChanged()
         state.optimizerStep = optimizer.step
         state.consecutiveSkips = 0
         state.firstLoss = state.firstLoss ?? loss
         state.lastLoss = loss
+        pendingEnd = state.watch.trained(loss, step: state.step, rules: rules)
         return .trained(loss: loss, norm: norm, learningRate: rate, tokens: tokens, labels: labels)
     }
 
-    private func skip(_ number: Int, _ rate: Double, _ reason: String) throws -> StepOutcome {
+    private func skip(_ number: Int, _ rate: Double, _ reason: String) -> StepOutcome {
         state.skippedSteps.append(number)
         state.consecutiveSkips += 1
-        guard state.consecutiveSkips < Self.maximumConsecutiveSkips else {
-            throw FineTuneError(
-                .nonFinite,
+        if state.consecutiveSkips >= Self.maximumConsecutiveSkips {
+            pendingEnd = EarlyEnd(
+                .nonFinite, step: state.step,
                 "\(reason) at step \(number) and the \(state.consecutiveSkips - 1) steps before it; "
                     + "lower the learning rate or look at the rows")
         }
@@ -239,6 +293,35 @@ public final class FineTuneRun<Model: GradientStep> {
     private enum EvaluationOutcome {
         case loss(Double)
         case stopped(FineTuneStop)
+    }
+
+    /// Whether the recipe asks for an evaluation after this step that has not been made. The one after the last step is
+    /// made at the end.
+    private var isEvaluationDue: Bool {
+        guard let every = recipe.evalSteps, !evaluation.isEmpty else { return false }
+        return state.step > 0 && state.step % every == 0 && state.step < schedule.totalSteps
+            && state.watch.evaluatedStep != state.step && state.watch.end == nil
+    }
+
+    /// - Returns: The stop that broke the evaluation off.
+    private func evaluateAndTell(_ control: FineTuneControl, rate: Double) throws -> FineTuneStop? {
+        switch try evaluate(control) {
+        case .stopped(let stop): return stop
+        case .loss(let loss):
+            guard loss.isFinite else {
+                let message = "the evaluation's loss is not finite after step \(state.step)"
+                if state.step == 0 { throw FineTuneError(.nonFinite, message) }
+                pendingEnd = EarlyEnd(.nonFinite, step: state.step, message)
+                try endIfPending()
+                return nil
+            }
+            if state.step == 0 { state.evalLossBefore = loss }
+            let isLast = state.step == schedule.totalSteps
+            state.watch.evaluated(loss, step: state.step, rules: isLast ? rules.withoutPatience : rules)
+            try record(evalLoss: loss, control, rate: rate)
+            if let end = state.watch.end { try record(end) }
+            return nil
+        }
     }
 
     /// Loss sum over all labels of the evaluation rows divided by their number.
@@ -281,22 +364,40 @@ public final class FineTuneRun<Model: GradientStep> {
         try CheckpointStore.restore(loaded.moment2, into: optimizer.moment2)
         try model.parametersChanged()
         state = loaded.state
+        savedStep = state.step
         optimizer.step = state.optimizerStep
         resumedFromStep = state.step
         if let reason = loaded.identity.inexactness(identity) {
             warnings.append(
                 "resumed from step \(state.step), but not to the same bits: \(reason)")
         }
-        try metrics.truncate(after: state.step, lastStep: schedule.totalSteps)
+        try metrics.truncate(
+            after: state.step, lastStep: schedule.totalSteps,
+            isEvaluated: state.watch.evaluatedStep == state.step)
     }
 
     private func save() throws {
+        if state.watch.stepsAbove == 0, state.consecutiveSkips == 0 {
+            state.watch.goodCheckpoint = state.step
+        }
         try store.write(
             state, identity: identity, model: model, optimizer: optimizer, limit: recipe.savedLimit)
+        savedStep = state.step
+    }
+
+    /// At the intervals that the recipe asks for, after the last step, and of the best state and of one that ends the run.
+    private func saveIfDue() throws {
+        // A run that diverged ends without one.
+        if let end = state.watch.end, end.reason != .earlyStopping { return }
+        guard state.step > 0, savedStep != state.step,
+            state.step % recipe.saveSteps == 0 || state.step == schedule.totalSteps
+                || state.watch.bestStep == state.step || state.watch.end != nil
+        else { return }
+        try save()
     }
 
     private func saveIfNew() throws {
-        if store.steps().last != state.step { try save() }
+        if savedStep != state.step { try save() }
     }
 
     // MARK: Reports
@@ -336,11 +437,21 @@ public final class FineTuneRun<Model: GradientStep> {
     ) throws {
         var progress = progress(.evaluating, rate: rate)
         progress.evalLoss = evalLoss
-        try metrics.append([
-            "step": .integer(Int64(state.step)), "epoch": .number(progress.epoch),
-            "eval_loss": .number(evalLoss),
+        var line = JSONObject([
+            ("step", .integer(Int64(state.step))), ("epoch", .number(progress.epoch)),
+            ("eval_loss", .number(evalLoss)),
         ])
+        if state.watch.bestStep == state.step { line["best"] = true }
+        try metrics.append(.object(line))
         control.report(progress)
+    }
+
+    private func record(_ end: EarlyEnd) throws {
+        try metrics.append([
+            "step": .integer(Int64(end.step)),
+            "epoch": .number(Double(end.step) / Double(plan.stepsPerEpoch)),
+            "stopped": .string(end.reason.rawValue), "message": .string(end.message),
+        ])
     }
 
     private func progress(_ phase: FineTuneProgress.Phase, rate: Double) -> FineTuneProgress {

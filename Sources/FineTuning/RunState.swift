@@ -17,6 +17,7 @@ struct RunState: Sendable, Equatable {
     var evalLossBefore: Double?
     /// Seconds of training in all attempts.
     var seconds = 0.0
+    var watch = RunWatch()
 
     var json: JSONValue {
         func optional(_ value: Double?) -> JSONValue { value.map(JSONValue.number) ?? .null }
@@ -27,6 +28,7 @@ struct RunState: Sendable, Equatable {
             "tokens": .integer(Int64(tokens)), "labels": .integer(Int64(labels)),
             "first_loss": optional(firstLoss), "last_loss": optional(lastLoss),
             "eval_loss_before": optional(evalLossBefore), "seconds": .number(seconds),
+            "watch": watch.json,
         ]
     }
 
@@ -51,6 +53,7 @@ struct RunState: Sendable, Equatable {
         firstLoss = json["first_loss"]?.double
         lastLoss = json["last_loss"]?.double
         evalLossBefore = json["eval_loss_before"]?.double
+        watch = RunWatch(json: json["watch"] ?? .null)
     }
 }
 
