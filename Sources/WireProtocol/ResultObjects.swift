@@ -41,7 +41,12 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
     public var firstLoss: Double
     public var lastLoss: Double
     public var evalLossBefore: Double?
+    /// Of the adapter that was made.
     public var evalLossAfter: Double?
+    /// Where rows were evaluated.
+    public var evaluation: Evaluation?
+    /// Where the run ended early.
+    public var stopped: Stopped?
     /// The peak rate.
     public var learningRate: Double
     public var trainableParameters: Int
@@ -74,6 +79,8 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         case lastLoss = "last_loss"
         case evalLossBefore = "eval_loss_before"
         case evalLossAfter = "eval_loss_after"
+        case evaluation
+        case stopped
         case learningRate = "learning_rate"
         case trainableParameters = "trainable_parameters"
         case targets

@@ -102,7 +102,7 @@ enum FinetuneKind {
         // What `prepare` noted of the model, such as an end token that was never trained, concerns its adapters too.
         let warnings = summary.warnings + model.prepared.manifest.notes
         let shown = 100
-        let result = FinetuneResult(
+        var result = FinetuneResult(
             adapter: FinetuneResult.Product(name: reference, digest: artifact.digest),
             rows: product.report.rows, trainedRows: product.report.usableRows,
             refused: product.report.refused.prefix(shown).map(TrainingSource.wire),
@@ -119,6 +119,12 @@ enum FinetuneKind {
             peakBytes: summary.peakBytes, dtype: model.decoder.elementType.rawValue,
             numerics: context.numerics, resumedFromStep: summary.resumedFromStep,
             warnings: warnings.isEmpty ? nil : warnings)
+        result.evaluation = evaluation(product, recipe)
+        result.stopped = summary.end.map {
+            FinetuneResult.Stopped(
+                reason: $0.reason.rawValue, step: $0.step, plannedSteps: summary.plannedSteps,
+                message: $0.message)
+        }
         var metrics = [
             "first_loss": summary.firstLoss, "last_loss": summary.lastLoss,
             "seconds": summary.seconds,
@@ -126,10 +132,25 @@ enum FinetuneKind {
         ]
         metrics["eval_loss"] = summary.evalLossAfter
         metrics["eval_loss_before"] = summary.evalLossBefore
+        metrics["best_eval_loss"] = summary.bestEvalLoss
         return JobOutcome(
             result: try WireEncoder.encode(result),
             usage: ["tokens": Double(summary.tokens), "label_tokens": Double(summary.labels)],
             metrics: metrics, artifacts: [artifact])
+    }
+}
+
+extension FinetuneKind {
+    fileprivate static func evaluation(
+        _ product: FineTuneProduct, _ recipe: FineTuneRecipe
+    ) -> FinetuneResult.Evaluation? {
+        product.evaluationLines.map { lines in
+            FinetuneResult.Evaluation(
+                rows: lines.count,
+                lines: Array(lines.prefix(FinetuneResult.Evaluation.maximumLines)),
+                heldOut: recipe.heldOut != nil, bestStep: product.summary.bestStep,
+                bestLoss: product.summary.bestEvalLoss, adapterStep: product.summary.adapterStep)
+        }
     }
 }
 
