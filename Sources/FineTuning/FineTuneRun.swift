@@ -317,7 +317,8 @@ public final class FineTuneRun<Model: GradientStep> {
             }
             if state.step == 0 { state.evalLossBefore = loss }
             let isLast = state.step == schedule.totalSteps
-            state.watch.evaluated(loss, step: state.step, rules: isLast ? rules.withoutPatience : rules)
+            state.watch.evaluated(
+                loss, step: state.step, rules: isLast ? rules.withoutPatience : rules)
             try record(evalLoss: loss, control, rate: rate)
             if let end = state.watch.end { try record(end) }
             return nil

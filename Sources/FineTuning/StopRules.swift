@@ -44,7 +44,9 @@ public struct StopRules: Sendable, Equatable {
             }
             threshold = value
         }
-        if let name = try fields.text("metric_for_best_model"), !["eval_loss", "loss"].contains(name) {
+        if let name = try fields.text("metric_for_best_model"),
+            !["eval_loss", "loss"].contains(name)
+        {
             throw FineTuneError(
                 .recipe,
                 "is \(name.prefix(40)); a fine-tune measures eval_loss (`loraq evaluate` has the other metrics)",
@@ -149,7 +151,8 @@ struct RunWatch: Sendable, Equatable {
         let gainText = rules.threshold > 0 ? "lower by more than \(rules.threshold)" : "lower"
         end = EarlyEnd(
             .earlyStopping, step: step,
-            "\(times) had no \(gainText) loss; the best was \(Self.shown(bestLoss)) at step \(bestStep)")
+            "\(times) had no \(gainText) loss; the best was \(Self.shown(bestLoss)) at step \(bestStep)"
+        )
     }
 
     /// Takes the finite loss of a step in.

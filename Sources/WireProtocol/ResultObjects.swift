@@ -47,6 +47,8 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
     public var evaluation: Evaluation?
     /// Where the run ended early.
     public var stopped: Stopped?
+    /// The digests of the files that were trained and evaluated, by the input's name.
+    public var inputs: [String: BlobDigest]?
     /// The peak rate.
     public var learningRate: Double
     public var trainableParameters: Int
@@ -81,6 +83,7 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         case evalLossAfter = "eval_loss_after"
         case evaluation
         case stopped
+        case inputs
         case learningRate = "learning_rate"
         case trainableParameters = "trainable_parameters"
         case targets

@@ -120,6 +120,9 @@ enum FinetuneKind {
             numerics: context.numerics, resumedFromStep: summary.resumedFromStep,
             warnings: warnings.isEmpty ? nil : warnings)
         result.evaluation = evaluation(product, recipe)
+        result.inputs = Dictionary(
+            context.envelope.inputs.map { ($0.name.text, $0.digest) },
+            uniquingKeysWith: { first, _ in first })
         result.stopped = summary.end.map {
             FinetuneResult.Stopped(
                 reason: $0.reason.rawValue, step: $0.step, plannedSteps: summary.plannedSteps,

@@ -38,7 +38,7 @@ struct Loraq: ParsableCommand {
                 subcommands: [
                     Jobs.self, Status.self, Wait.self, Results.self, Errors.self, Cancel.self,
                     Retry.self, Hold.self, Release.self, Explain.self, Verify.self, Logs.self,
-                    Events.self, Top.self,
+                    Events.self, Top.self, Watch.self, Report.self,
                 ]),
         ])
 

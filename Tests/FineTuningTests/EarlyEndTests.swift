@@ -143,7 +143,8 @@ import Testing
             let store = CheckpointStore(folder: folder + "/checkpoints", adapterConfig: nil)
             let last = try #require(try run.metrics().last)
             #expect(last.value["stopped"] == "divergence")
-            let good = try #require(store.steps().first { error?.message.contains(store.path(of: $0)) == true })
+            let good = try #require(
+                store.steps().first { error?.message.contains(store.path(of: $0)) == true })
             let loaded = try store.checkpoint(good, tensors: run.model.trainedTensors)
             #expect(loaded.state.watch.stepsAbove == 0 && loaded.state.watch.goodCheckpoint == good)
             // The same again after a retry.
@@ -162,7 +163,9 @@ import Testing
             #expect(summary.evalLossAfter == summary.bestEvalLoss)
             #expect(summary.warnings.contains { $0.contains("step \(summary.adapterStep)") })
             let store = CheckpointStore(folder: folder + "/checkpoints", adapterConfig: nil)
-            #expect(!store.steps().contains(summary.end?.step ?? 0), "no checkpoint of a run gone wrong")
+            #expect(
+                !store.steps().contains(summary.end?.step ?? 0), "no checkpoint of a run gone wrong"
+            )
         }
     }
 

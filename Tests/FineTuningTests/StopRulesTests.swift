@@ -23,7 +23,9 @@ import Testing
         Case(patience: 1, threshold: 0, losses: [2, 2, 2, 2], stop: 2, best: 1),
         Case(patience: 2, threshold: 0, losses: [3, 2, 1, 1.5, 1.2, 1.1], stop: 5, best: 3),
         Case(patience: 2, threshold: 0, losses: [1, 2, 0.5, 2, 2, 2], stop: 5, best: 3),
-        Case(patience: 2, threshold: 0.05, losses: [3, 2.5, 2.4, 2.39, 2.385, 2.38], stop: 5, best: 5),
+        Case(
+            patience: 2, threshold: 0.05, losses: [3, 2.5, 2.4, 2.39, 2.385, 2.38], stop: 5, best: 5
+        ),
         Case(patience: 2, threshold: 0.05, losses: [5, 4, 3, 2, 1], best: 5),
         Case(patience: 3, threshold: 0.2, losses: [3, 2, 1, 1.5, 1.2, 1.1], stop: 6, best: 3),
         Case(patience: 3, threshold: 0.2, losses: [2, 2, 2, 2], stop: 4, best: 1),

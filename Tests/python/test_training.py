@@ -1,4 +1,4 @@
-"""Training one can trust: rows held out, the best state kept, early ends, and the same decision after a kill; its figures live and after."""
+"""Training one can trust: rows held out, the best state kept, early ends, and the same decision after a kill."""
 
 import json
 import shutil
@@ -25,9 +25,9 @@ STOPPING = RECIPE | {
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     """A broker whose worker can be made to die at a numbered place."""
-    engine = Engine(tmp_path_factory.mktemp("plugins"))
-    yield engine
-    engine.broker.close()
+    made = Engine(tmp_path_factory.mktemp("plugins"))
+    yield made
+    made.broker.close()
 
 
 def without_times(lines: list[dict]) -> list[dict]:
@@ -39,7 +39,7 @@ def metrics_of(client, job: str) -> list[dict]:
     text = b""
     while True:
         reply = client.request("LOGS", {"job": job, "stream": "metrics", "after": len(text)})
-        text += (reply.bodies[0][1] if reply.bodies else b"")
+        text += reply.bodies[0][1] if reply.bodies else b""
         if reply.header["complete"]:
             return [json.loads(line) for line in text.splitlines()]
 
@@ -52,7 +52,7 @@ def test_a_run_killed_in_the_middle_comes_to_the_same_decision(killed, name, vis
     expected = tune(whole)
     mark = killed.restart(name, visit)
     broken = tune(f"broken-{name}-{visit}")
-    assert mark.exists() and broken["result"].get("resumed_from_step", 0) > 0 or visit == 1
+    assert mark.exists() and broken["result"]["resumed_from_step"] > 0
     for key in ("evaluation", "stopped", "eval_loss_before", "eval_loss_after", "steps", "first_loss", "last_loss"):
         assert broken["result"][key] == expected["result"][key], key
     schemas.check("result.finetune", broken["result"])
@@ -72,10 +72,9 @@ def test_a_run_killed_in_the_middle_comes_to_the_same_decision(killed, name, vis
 
 def test_a_run_that_diverges_fails_by_name_and_keeps_its_last_good_checkpoint(engine, loraq, tmp_path):  # noqa: F811
     broker, client = engine
-    recipe = RECIPE | {"adapter": "tiny:iso-date", "learning_rate": 2e-3, "save_steps": 2, "max_steps": 60, "lr_scheduler_type": "linear"}
     # The rate rises from near 0: good checkpoints first, then none.
-    recipe |= {"learning_rate": 60.0, "warmup_steps": 60, "max_grad_norm": 0, "divergence_threshold": 2, "divergence_patience": 4}
-    recipe = {key: value for key, value in recipe.items() if key not in ("r", "lora_alpha", "target_modules")}
+    recipe = {"adapter": "tiny:iso-date", "learning_rate": 60.0, "warmup_steps": 60, "max_steps": 60, "save_steps": 2, "seed": 7}
+    recipe |= {"per_device_train_batch_size": 4, "max_grad_norm": 0, "divergence_threshold": 2, "divergence_patience": 4}
     job = client.finetune("tiny", TRAIN, "gone-wrong", recipe=recipe)
     status = client.wait(job, LONG_S)
     assert status["state"] == "failed", status
