@@ -145,12 +145,18 @@ extension Core {
         worker.residentBytes = beat.residentBytes
         worker.peakBytes = beat.peakBytes ?? worker.peakBytes
         var drop: [AttemptKey] = []
+        var cancel: [AttemptKey] = []
         for held in beat.held.prefix(limits.heldPerWorker) {
             if let task = leasedTask(held.key), task.worker === worker {
                 task.renewedAt = time
                 noteProgress(task, held.progress)
             } else {
-                drop.append(held.key)
+                // What it had produced of a cancelled task is still wanted; a drop would throw it away.
+                if acceptsPartial(held.key) {
+                    cancel.append(held.key)
+                } else {
+                    drop.append(held.key)
+                }
                 watchRevoked(held, worker)
             }
         }
@@ -162,6 +168,7 @@ extension Core {
             worker.loaded = Set(loaded)
             for task in worker.held.values { worker.loaded.formUnion(task.references.digests) }
         }
+        if !cancel.isEmpty { act(.cancelAttempts(beat.peer, cancel, reason: "cancelled")) }
         act(.beatAck(beat.peer, drop: drop))
     }
 

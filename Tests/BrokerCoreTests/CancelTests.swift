@@ -27,6 +27,34 @@ import Testing
         #expect(!harness.core.acceptsPartial(given[1].key))
     }
 
+    @Test(
+        "A heartbeat between the cancel and the result asks for the cancel again, and drops nothing"
+    )
+    func aBeatMeanwhileDropsNothing() throws {
+        let harness = Harness()
+        harness.submitBatch(1, lines: 1)
+        harness.hello("w1", sequences: 1)
+        let given = harness.takeGiven("w1")[0]
+        harness.send(.cancel([harness.id(1)], reason: nil, request: RequestID(1)))
+        let session = try #require(harness.sessions["w1"])
+        let peer = try #require(harness.peers["w1"])
+        let held = HeldAttempt(key: given.key, progress: 1)
+        func beat() -> (cancelled: [AttemptKey], dropped: [AttemptKey]) {
+            var told: (cancelled: [AttemptKey], dropped: [AttemptKey]) = ([], [])
+            harness.send(.workerBeat(WorkerBeat(peer: peer, session: session, held: [held])))
+            for action in harness.actions {
+                if case .cancelAttempts(_, let keys, _) = action { told.cancelled += keys }
+                if case .beatAck(_, let keys) = action { told.dropped += keys }
+            }
+            return told
+        }
+        #expect(beat() == ([given.key], []))
+        #expect(harness.finish(given, .cancelled) == true)
+        #expect(harness.store.results.values.map(\.state) == [.cancelled])
+        // It has come: from now on the attempt is to be forgotten.
+        #expect(beat() == ([], [given.key]))
+    }
+
     @Test func aRetriedJobTakesNoPartialOfBefore() {
         let harness = Harness()
         harness.submit(harness.submission(1))
