@@ -37,8 +37,13 @@ extension FinetuneResult {
 
     /// Why a run ended before the steps that its recipe asks for.
     public struct Stopped: Codable, Sendable, Equatable {
-        /// `early_stopping`, `divergence` or `non_finite`.
-        public var reason: String
+        public enum Reason: String, Codable, Sendable {
+            case earlyStopping = "early_stopping"
+            case divergence
+            case nonFinite = "non_finite"
+        }
+
+        public var reason: Reason
         public var step: Int
         public var plannedSteps: Int
         public var message: String
@@ -49,7 +54,7 @@ extension FinetuneResult {
             case message
         }
 
-        public init(reason: String, step: Int, plannedSteps: Int, message: String) {
+        public init(reason: Reason, step: Int, plannedSteps: Int, message: String) {
             self.reason = reason
             self.step = step
             self.plannedSteps = plannedSteps

@@ -125,7 +125,7 @@ enum FinetuneKind {
             uniquingKeysWith: { first, _ in first })
         result.stopped = summary.end.map {
             FinetuneResult.Stopped(
-                reason: $0.reason.rawValue, step: $0.step, plannedSteps: summary.plannedSteps,
+                reason: reason($0.reason), step: $0.step, plannedSteps: summary.plannedSteps,
                 message: $0.message)
         }
         var metrics = [
@@ -144,6 +144,14 @@ enum FinetuneKind {
 }
 
 extension FinetuneKind {
+    fileprivate static func reason(_ reason: EarlyEnd.Reason) -> FinetuneResult.Stopped.Reason {
+        switch reason {
+        case .earlyStopping: .earlyStopping
+        case .divergence: .divergence
+        case .nonFinite: .nonFinite
+        }
+    }
+
     fileprivate static func evaluation(
         _ product: FineTuneProduct, _ recipe: FineTuneRecipe
     ) -> FinetuneResult.Evaluation? {
