@@ -171,7 +171,8 @@ import Testing
 
     @Test func lossesThatStayNonFiniteLeaveTheBestStateToo() throws {
         try withTemporaryFolder { folder in
-            let run = try overfitting(folder)
+            var run = try overfitting(folder)
+            run.recipe.stopping.patience = nil
             run.model.poisonedLosses = Set(8..<1_000)
             let summary = try summary(run.run())
             #expect(summary.end?.reason == .nonFinite && summary.adapterStep <= 8)

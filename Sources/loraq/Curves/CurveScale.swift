@@ -55,14 +55,14 @@ struct CurveScale: Equatable {
             let first = Int(log10(low).rounded(.up))
             let last = Int(log10(high).rounded(.down))
             if last - first >= 1 {
-                let every = max(1, (last - first + count) / count)
+                let every = (last - first + 1 + count) / (count + 1)
                 return stride(from: first, through: last, by: every).map { pow(10, Double($0)) }
             }
             return (0..<count).map { value((Double($0) + 0.5) / Double(count)) }
         }
         let rough = (high - low) / Double(count)
         let power = pow(10, floor(log10(rough)))
-        let step = [1.0, 2, 5, 10].map { $0 * power }.first { $0 >= rough } ?? rough
+        let step = [1.0, 2, 5, 10].map { $0 * power }.first { $0 >= 0.7 * rough } ?? rough
         var ticks: [Double] = []
         var tick = (low / step).rounded(.up) * step
         while tick <= high * (1 + 1e-12), ticks.count < 4 * count {

@@ -5,6 +5,8 @@ struct ReportChart {
         var points: [CurvePoint]
         /// `line`, or `marks` for few points.
         var areMarks = false
+        /// Drawn as it is; else a running mean lies over single steps, which are noisy.
+        var isSmooth = false
         /// One of the colors of the page: `a` or `b`.
         var color = "a"
     }
@@ -70,7 +72,7 @@ struct ReportChart {
             let y = place(y: tick, scale)
             drawing += """
                 <line class="grid" x1="\(at: Self.left)" y1="\(at: y)" x2="\(at: end)" y2="\(at: y)"/>\
-                <text x="\(at: Self.left - 6)" y="\(at: y + 4)" text-anchor="end">\(HumanText.significant(tick))</text>
+                <text x="\(at: Self.left - 6)" y="\(at: y + 4)" text-anchor="end">\(Self.label(tick))</text>
                 """
         }
         let floor = Self.height - Self.bottom
@@ -83,6 +85,15 @@ struct ReportChart {
                 """
         }
         return drawing
+    }
+
+    /// `0.01` where the text with its figures is `0.0100`.
+    static func label(_ tick: Double) -> String {
+        var text = HumanText.significant(tick)
+        guard text.contains("."), !text.contains("e") else { return text }
+        while text.hasSuffix("0") { text.removeLast() }
+        if text.hasSuffix(".") { text.removeLast() }
+        return text
     }
 
     private func draw(_ line: Line, _ scale: CurveScale, _ steps: CurveScale) -> Markup {
@@ -109,7 +120,7 @@ struct ReportChart {
             let lower = parts.reversed().map { (place(x: $0.x, steps), place(y: $0.least, scale)) }
             drawing += "<path class=\"band \(line.color)\" d=\"\(Self.path(upper + lower))Z\"/>"
         }
-        let isNoisy = parts.count >= 30
+        let isNoisy = parts.count >= 30 && !line.isSmooth
         drawing += """
             <path class="\(isNoisy ? "faint" : "line") \(line.color)" d="\(Self.path(raw))"/>
             """

@@ -154,7 +154,11 @@ struct ReportPage {
         let others = [
             ReportChart(
                 title: "Learning rate", unit: "",
-                lines: [.init(name: "learning rate", points: course.points(\.learningRate))],
+                lines: [
+                    .init(
+                        name: "learning rate", points: course.points(\.learningRate), isSmooth: true
+                    )
+                ],
                 lastStep: last, includesZero: true),
             ReportChart(
                 title: "Gradient norm", unit: "before clipping",
@@ -162,7 +166,7 @@ struct ReportPage {
                 lastStep: last),
             ReportChart(
                 title: "Speed", unit: "tokens a second",
-                lines: [.init(name: "tokens a second", points: course.speedPoints)],
+                lines: [.init(name: "tokens a second", points: course.speedPoints, isSmooth: true)],
                 lastStep: last, includesZero: true),
         ]
         let skipped = course.steps.count { $0.skipped != nil }
@@ -192,7 +196,7 @@ struct ReportPage {
                 rows.append((name, "\(HumanText.count(value))"))
             }
         }
-        count("rows read", "rows")
+        count("rows for training", "rows")
         count("rows trained", "trained_rows")
         if let evaluation = result?["evaluation"], let count = evaluation["rows"]?.integer {
             let isHeldOut = evaluation["held_out"]?.bool == true

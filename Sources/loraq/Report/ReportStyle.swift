@@ -33,7 +33,7 @@ enum ReportStyle {
         .scroll{overflow-x:auto}
         table{border-collapse:collapse;width:100%;font-size:.92rem}
         th,td{text-align:left;vertical-align:top;padding:6px 12px 6px 0;border-bottom:1px solid var(--rule);overflow-wrap:anywhere}
-        th{font-weight:600}td.number{font-variant-numeric:tabular-nums;white-space:nowrap}
+        th{font-weight:600}th[scope=row]{font-weight:400;color:var(--soft)}td.number{font-variant-numeric:tabular-nums;white-space:nowrap}
         code,pre{font:.88rem/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
         .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:8px 40px}
         article{border:1px solid var(--rule);border-radius:8px;padding:12px 16px;margin:0 0 16px;break-inside:avoid}
