@@ -147,11 +147,11 @@ struct RunWatch: Sendable, Equatable {
         guard let patience = rules.patience, evaluationsWithoutGain >= patience,
             let bestStep, let bestLoss
         else { return }
-        let times = patience == 1 ? "one evaluation" : "\(patience) evaluations in a row"
-        let gainText = rules.threshold > 0 ? "lower by more than \(rules.threshold)" : "lower"
+        let times = patience == 1 ? "an evaluation was" : "\(patience) evaluations in a row were"
+        let margin = rules.threshold > 0 ? " by more than \(rules.threshold)" : ""
         end = EarlyEnd(
             .earlyStopping, step: step,
-            "\(times) had no \(gainText) loss; the best was \(Self.shown(bestLoss)) at step \(bestStep)"
+            "\(times) not below the best one\(margin), which was \(Self.shown(bestLoss)) at step \(bestStep)"
         )
     }
 
