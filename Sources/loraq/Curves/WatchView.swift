@@ -22,7 +22,9 @@ struct WatchView {
         lines.append(cut(figures.joined(separator: "  "), width) { $0 })
         if let note = noteText { lines.append(cut(note, width, style.yellow)) }
         let room = height - lines.count - 3
-        let last = Double(max(totalSteps ?? course.lastStep, course.lastStep, 1))
+        // The curve takes most of the width also at the beginning of a long run.
+        let reached = max(course.lastStep + course.lastStep / 4, 20)
+        let last = Double(max(min(totalSteps ?? course.lastStep, reached), course.lastStep, 1))
         let plot = CurvePlot(
             width: min(width, 160), height: min(room, 20), showsUnicode: showsUnicode,
             style: style, xRange: 0...last,
