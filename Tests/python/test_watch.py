@@ -139,7 +139,7 @@ def test_it_ends_with_the_job_and_shows_evaluations(engine, screen, loraq):  # n
 def test_no_step_is_missed_though_the_broker_is_killed(engine):  # noqa: F811
     """KINDS 24: what events did not tell is read from the broker."""
     broker, client = engine
-    job = client.finetune("tiny", TRAIN, "watched", recipe=RECIPE | {"max_steps": 150, "eval_steps": 50, "val_set_size": 20})
+    job = client.finetune("tiny", TRAIN, "watched", recipe=RECIPE | {"max_steps": 60, "eval_steps": 20, "val_set_size": 20})
     command = [str(BIN / "loraq"), "watch", job, "--json", "--interval", "0.05", "--home", str(broker.home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
         assert watch.stdout is not None
@@ -150,8 +150,8 @@ def test_no_step_is_missed_though_the_broker_is_killed(engine):  # noqa: F811
                 broker.restart()
         assert watch.wait(LONG_S) == 0
     assert lines[-1]["job"] == job and lines[-1]["state"] == "succeeded"
-    assert [line["step"] for line in lines[:-1] if "loss" in line] == list(range(1, 151))
-    assert [line["step"] for line in lines[:-1] if "eval_loss" in line] == [0, 50, 100, 150]
+    assert [line["step"] for line in lines[:-1] if "loss" in line] == list(range(1, 61))
+    assert [line["step"] for line in lines[:-1] if "eval_loss" in line] == [0, 20, 40, 60]
 
 
 def test_what_cannot_be_watched_is_refused(engine, loraq):  # noqa: F811
