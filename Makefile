@@ -7,7 +7,7 @@ BIN = .build/release
 PYTHON = .venv/bin/python
 PACKAGES = libzmq3-dev libopenblas-dev libpcre2-dev libsqlite3-dev python3-venv
 
-.PHONY: chaos garbage fuzz simulate build demo demo-smollm2 test test-swift test-python lint format bench install uninstall clean system-packages
+.PHONY: bench bench-peers bench-queue bench-rows chaos garbage fuzz simulate build demo demo-smollm2 test test-swift test-python lint format install uninstall clean system-packages
 
 build: system-packages
 	swift build $(SWIFT_BUILD_FLAGS)
@@ -55,10 +55,22 @@ lint: .venv/stamp
 format:
 	swift format --in-place --recursive Sources Tests Package.swift
 
-# MODEL: a Hugging Face folder; PEERS: a Python with torch, transformers and peft (without it only loraq is measured).
+# The speed table, beside its peers. ROWS=a,b: those rows only (`make bench-rows` tells them); QUICK=1: small rounds, to see that all runs;
+# ROUNDS=n; PEERS: the folder that `make bench-peers` fills; DATA: models, figures and logs; MODEL: SmolLM2-135M-Instruct's folder.
 bench: build .venv/stamp
-	@test -n "$(MODEL)" || { echo 'usage: make bench MODEL=folder [PEERS=python]'; exit 2; }
-	$(PYTHON) Benchmarks/run.py --bin $(BIN) --model $(MODEL) $(if $(PEERS),--peers $(PEERS)) --write
+	$(PYTHON) Benchmarks/bench.py --bin $(BIN) $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(PEERS),--peers $(PEERS)) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL))
+
+bench-rows:
+	@python3 Benchmarks/bench.py --list
+
+bench-peers:
+	python3 Benchmarks/peers/install.py $(or $(PEERS),$(HOME)/.cache/loraq-peers)
+
+# The queue alone, on tasks that do nothing. PEERS: a Python with hyperqueue and rq (and redis-server on PATH).
+SCALE ?= 1
+bench-queue: build .venv/stamp
+	$(PYTHON) Benchmarks/queue/run.py --bin $(BIN) --scale $(SCALE) $(if $(PEERS),--peers $(PEERS)) --write
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/loraq/workers/lora

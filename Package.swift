@@ -102,7 +102,8 @@ let package = Package(
                 "LoraqClient", "WireProtocol", "JSONModel", "LinuxSystem", argumentParser, yams,
             ]),
         .executableTarget(
-            name: "loraqd", dependencies: ["Broker", "LinuxSystem", argumentParser, logging]),
+            name: "loraqd",
+            dependencies: ["Broker", "BrokerCore", "LinuxSystem", argumentParser, logging]),
         .executableTarget(
             name: "lora-worker",
             dependencies: [

@@ -16,8 +16,14 @@ public struct BrokerConfiguration: Sendable {
     public var limits = Limits()
     /// Ended jobs are kept for so long.
     public var retentionDays = 90
+    /// Where clients on other machines connect, by CURVE; nil: nowhere.
+    public var listen: ListenAddress?
     /// Messages taken from one socket before the others get their turn.
     public var messagesPerTurn = 256
+    /// Requests that may wait for the disk, and as many that may read from it.
+    public var maximumBacklog = 1_000
+    /// Changes under way to the store; beyond, the sockets are not read.
+    public var maximumInFlight = 100_000
     /// Sinks attached at once.
     public var maximumSinks = 64
     /// How long `DRAIN stop` lets workers finish what they hold; then they are asked to end.
@@ -44,6 +50,8 @@ public struct BrokerStartError: Error, Sendable, CustomStringConvertible {
         case cannotPrepareHome
         case cannotOpenStore
         case cannotBind
+        /// `listen` is set, and the home has no (usable) keys.
+        case noKeys
     }
 
     public let code: Code

@@ -14,6 +14,7 @@ struct BrokerHome: Sendable {
     var runs: String { "\(root)/runs" }
     var logs: String { "\(root)/logs" }
     var workers: String { "\(root)/workers" }
+    var keys: String { "\(root)/keys" }
     /// Held while a broker runs. Beside the store that it guards, not in `run`: that folder may be removed at any time.
     var lock: String { "\(database).lock" }
     /// The sockets; made again when they are removed.

@@ -92,6 +92,9 @@ public final class BrokerServer: Sendable {
                 configuration: configuration, home: home, store: store, inbox: inbox, log: log)
             try loop.begin()
             return loop
+        } catch let error as BrokerStartError {
+            store.close()
+            throw error
         } catch let error as StoreError {
             store.close()
             throw BrokerStartError(.cannotOpenStore, "\(home.database): \(error)")
@@ -124,6 +127,7 @@ extension EventLoop {
     /// Makes the core from the store and takes over the workers.
     func begin() throws {
         readClocks()
+        try pipeline.restoreKept()
         reloadCore()
         guard core != nil else {
             throw StoreError(.readFailed, "the queue cannot be read from the store")

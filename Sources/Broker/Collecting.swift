@@ -112,7 +112,7 @@ extension EventLoop {
 
     /// Begins to remove blobs. From now on whoever names one of them waits until it is gone or spared; what was taken in before
     /// is in the store by the time it is asked again.
-    private func condemn(_ digests: [Digest]) {
+    func condemn(_ digests: [Digest]) {
         let digests = digests.filter { !condemned.contains($0) }
         guard !digests.isEmpty, core != nil, !isBackingUp else { return }
         condemned.formUnion(digests)

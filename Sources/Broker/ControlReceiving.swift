@@ -160,7 +160,7 @@ extension EventLoop {
             throw ErrorObject(.badHeader, .user, "`digest` is not a digest")
         }
         if let named = Digest(digest), waits(for: named, { $0.again(message, request) }) { return }
-        guard disk.backlog < 1_000 else {
+        guard disk.backlog < configuration.maximumBacklog else {
             throw ErrorObject(
                 .limit, .retryable, "too many uploads wait for the disk", retryAfterMs: 500)
         }

@@ -19,6 +19,7 @@ final class EventLoop {
     let dispatch: Socket
     let results: Socket
     let events: Socket
+    let remote: RemoteAccess?
     let inbox: LoopInbox
     let store: DurableJobStore
     let pipeline: CommitPipeline
@@ -142,6 +143,14 @@ final class EventLoop {
         try dispatch.bind(home.endpoint("dispatch"))
         try results.bind(home.endpoint("results"))
         try events.bind(home.endpoint("events"))
+        // After the ipc endpoints, which stay without CURVE.
+        if let address = configuration.listen {
+            remote = try RemoteAccess(
+                address, keys: BrokerKeys(folder: home.keys), context: context, control: control,
+                events: events)
+        } else {
+            remote = nil
+        }
     }
 
     /// What workers get of the broker's own environment; all else is none of their business.
@@ -177,6 +186,7 @@ final class EventLoop {
         )
         poller.add(descriptor: inbox.wakeup.descriptor)
         poller.add(descriptor: supervisor.descriptor)
+        let questions = addRemote()
         while !isFinished {
             do {
                 // What cannot be taken in now is not polled for.
@@ -190,6 +200,7 @@ final class EventLoop {
                 if poller.events(of: slots.1) != [] { receiveDispatch() }
                 if poller.events(of: slots.2) != [] { receiveResults() }
                 if poller.events(of: slots.3) != [] { receiveSubscriptions() }
+                if let questions, poller.events(of: questions) != [] { answerConnections() }
                 supervise()
                 keepTime()
                 flush()
@@ -203,9 +214,17 @@ final class EventLoop {
         close()
     }
 
+    private func addRemote() -> Poller.Slot? {
+        remote.map { poller.add($0.handler, .input) }
+    }
+
+    private func answerConnections() {
+        remote?.answer(limit: configuration.messagesPerTurn) { log.info("\($0)") }
+    }
+
     /// Whether more may be taken in: what waits for the disk is bounded.
     private var hasRoom: Bool {
-        inFlight.reduce(batch.weight) { $0 + $1.weight } < 100_000
+        inFlight.reduce(batch.weight) { $0 + $1.weight } < configuration.maximumInFlight
     }
 
     func readClocks() {

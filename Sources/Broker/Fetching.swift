@@ -23,7 +23,7 @@ extension EventLoop {
         let header = try message.decode(FetchRequest.self)
         let after = try Self.number(header.after, "after") ?? 0
         let limit = min(max(1, header.limit ?? 1_000), 10_000)
-        guard reader.backlog < 1_000 else {
+        guard reader.backlog < configuration.maximumBacklog else {
             throw ErrorObject(
                 .limit, .retryable, "too many readers wait for the disk", retryAfterMs: 200)
         }

@@ -85,46 +85,55 @@ struct SegmentFiles {
 
     init(home: BrokerHome) { self.home = home }
 
-    /// Writes all lines and syncs each file they went to.
-    mutating func write(_ appends: [SegmentAppend]) throws(SystemError) {
-        guard !appends.isEmpty else { return }
-        var touched: [String: Open] = [:]
-        var index = 0
-        while index < appends.count {
-            let first = appends[index]
-            let path = ResultSegment.path(home.run(of: first.job), first.claim.segment)
-            // Lines that follow one another are written in one call.
-            var bytes = first.bytes
-            index += 1
-            while index < appends.count, appends[index].job == first.job,
-                appends[index].claim.segment == first.claim.segment,
-                appends[index].claim.offset == first.claim.offset + bytes.count,
-                bytes.count < 8 << 20
+    /// Lines that follow one another, as one.
+    static func joined(_ appends: [SegmentAppend]) -> [SegmentAppend] {
+        var runs: [SegmentAppend] = []
+        for append in appends {
+            if let last = runs.last, last.job == append.job,
+                last.claim.segment == append.claim.segment,
+                last.claim.offset + last.bytes.count == append.claim.offset,
+                last.bytes.count < 1 << 20
             {
-                bytes.append(contentsOf: appends[index].bytes)
-                index += 1
+                runs[runs.count - 1].bytes.append(contentsOf: append.bytes)
+            } else {
+                runs.append(append)
             }
+        }
+        return runs
+    }
+
+    /// Writes all lines.
+    ///
+    /// - Parameter syncing: Also syncs each file they went to, with its folders; otherwise somebody else holds the lines until
+    ///   that is done.
+    mutating func write(_ runs: [SegmentAppend], syncing: Bool = true) throws(SystemError) {
+        guard !runs.isEmpty else { return }
+        var touched: [String: Open] = [:]
+        for run in runs {
+            let path = ResultSegment.path(home.run(of: run.job), run.claim.segment)
             let file: Open
             if let known = touched[path] {
                 file = known
             } else {
-                file = try self.file(path, job: first.job)
+                file = try self.file(path, job: run.job)
                 touched[path] = file
             }
-            try file.file.write(bytes, at: first.claim.offset)
+            try file.file.write(run.bytes, at: run.claim.offset)
         }
         Failpoint.linesWritten.reach()
+        guard syncing else { return }
         for file in touched.values { try file.file.sync() }
+        // A file may be new, or may have been made without a sync before.
+        for job in Set(runs.map(\.job)) { try DurableFile.syncDirectory(home.run(of: job)) }
+        try DurableFile.syncDirectory(home.runs)
         Failpoint.linesSynced.reach()
     }
 
     private mutating func file(_ path: String, job: String) throws(SystemError) -> Open {
         if let known = open[path] { return known }
         if open.count >= Self.maximumOpen { open.removeAll() }
-        let isNew = !FilePath.exists(path)
-        if isNew { try DurableFile.createDirectories(home.run(of: job)) }
+        if !FilePath.exists(path) { try DurableFile.createDirectories(home.run(of: job)) }
         let file = Open(try DataFile(path: path, .writing))
-        if isNew { try DurableFile.syncDirectory(home.run(of: job)) }
         open[path] = file
         return file
     }

@@ -13,7 +13,11 @@ struct SpecFacts: Sendable, Equatable {
 
     /// - Throws: `INVALID_SPEC` that names the field: wrong form, or a path at which nothing lies.
     init(of submission: Wire.Submission) throws {
-        guard let spec = try BuiltInSpec(submission) else { return }
+        guard let spec = try BuiltInSpec(submission) else {
+            // The lines of any kind are split here, so that what is bad among them is known here.
+            isStrict = submission.spec["strict"]?.bool ?? false
+            return
+        }
         references = spec.references.map(\.text)
         if let product = spec.product {
             produces = [

@@ -9,6 +9,7 @@ extension EventLoop {
         watchSockets()
         upkeepTurns += 1
         noteDrops()
+        pipeline.settle()
         if upkeepTurns % 10 == 0 {
             supervisor.rotateLogs()
             // Where `loraq up` sends this process's own log.

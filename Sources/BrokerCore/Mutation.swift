@@ -34,8 +34,29 @@ public enum Mutation: Sendable, Equatable {
     case appendEvent(BrokerEvent)
 
     // The runtime's own
+    case keepLines(KeptLines)
+    /// Their files are synced by now.
+    case dropLines(upTo: Int64)
     case putBlob(Digest, bytes: Int64, at: Int64)
     case deleteBlob(Digest)
     case putProcess(ProcessRecord)
     case deleteProcess(instance: String)
+}
+
+/// Result lines that are written to their file but not synced there: until they are, the commit that claims them holds them too.
+public struct KeptLines: Sendable, Equatable {
+    /// Grows with each.
+    public var number: Int64
+    public var job: JobID
+    public var segment: Int
+    public var offset: Int
+    public var bytes: [UInt8]
+
+    public init(number: Int64, job: JobID, segment: Int, offset: Int, bytes: [UInt8]) {
+        self.number = number
+        self.job = job
+        self.segment = segment
+        self.offset = offset
+        self.bytes = bytes
+    }
 }

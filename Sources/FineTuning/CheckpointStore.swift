@@ -7,7 +7,7 @@ import ModelFiles
 ///
 /// Each is written under a temporary name, synced and renamed. It holds `adapter_model.safetensors` and
 /// `adapter_config.json` (a PEFT folder), `optimizer.safetensors`, and `state.json` with the position, what the run is,
-/// and the digests of the other files.
+/// and the digests of the other files and of itself.
 struct CheckpointStore {
     let folder: String
     /// `adapter_config.json`, so that a checkpoint can be loaded as an adapter; nil leaves it out.
@@ -67,14 +67,13 @@ struct CheckpointStore {
             ]
             if let adapterConfig { files.append(("adapter_config.json", adapterConfig)) }
             for file in files { try DurableFile.write(file.bytes, to: temporary + "/" + file.name) }
-            let record: JSONValue = [
-                "format": 1, "state": state.json, "run": identity.json,
-                "files": .object(
-                    JSONObject(
-                        files.map {
-                            (key: $0.name, value: .string(ContentDigest(of: $0.bytes).text))
-                        })),
-            ]
+            let digests = files.map {
+                (key: $0.name, value: JSONValue.string(ContentDigest(of: $0.bytes).text))
+            }
+            let record = Self.record([
+                ("state", state.json), ("run", identity.json),
+                ("files", .object(JSONObject(digests))),
+            ])
             try DurableFile.write(
                 record.serialized(pretty: true), to: temporary + "/" + Self.stateName)
             try DurableFile.removeTree(target)
@@ -143,6 +142,13 @@ struct CheckpointStore {
 
     func path(of step: Int) -> String { folder + "/" + name(step) }
 
+    /// What `state.json` holds: the members, and the digest that covers them.
+    private static func record(_ members: [(key: String, value: JSONValue)]) -> JSONValue {
+        let digest = ContentDigest(of: JSONValue.object(JSONObject(members)).serialized()).text
+        return .object(
+            JSONObject([("format", 1)] + members + [(key: "digest", value: .string(digest))]))
+    }
+
     private func load(_ path: String, tensors: [TrainedTensor]) throws -> Loaded {
         let record = try JSONFile.read(path + "/" + Self.stateName)
         guard record["format"]?.integer == 1,
@@ -150,6 +156,10 @@ struct CheckpointStore {
             let identity = record["run"].flatMap(RunIdentity.init(json:)),
             let files = record["files"]?.object
         else { throw FineTuneError(.checkpoint, "\(Self.stateName) is of another form") }
+        let members = ["state", "run", "files"].map { (key: $0, value: record[$0] ?? .null) }
+        guard record == Self.record(members) else {
+            throw FineTuneError(.checkpoint, "\(Self.stateName) does not have its digest")
+        }
         for required in [Self.adapterName, Self.optimizerName] where files[required] == nil {
             throw FineTuneError(.checkpoint, "\(Self.stateName) does not name \(required)")
         }

@@ -11,44 +11,51 @@ public final class FineTuneRun<Model: GradientStep> {
     /// After this many skipped steps in a row the run fails.
     public static var maximumConsecutiveSkips: Int { 5 }
 
-    private let model: Model
-    private let recipe: FineTuneRecipe
-    private let training: [TrainingExample]
-    private let evaluation: [TrainingExample]
-    private let schedule: LearningRateSchedule
-    private let plan: BatchPlan
+    let model: Model
+    let recipe: FineTuneRecipe
+    let training: [TrainingExample]
+    let evaluation: [TrainingExample]
+    var schedule: LearningRateSchedule
+    let plan: BatchPlan
     private let identity: RunIdentity
-    private let store: CheckpointStore
-    private let metrics: MetricsLog
-    private let compute: Compute
-    private let clock: () -> MonotonicTime
+    let store: CheckpointStore
+    let metrics: MetricsLog
+    let compute: Compute
+    let clock: () -> MonotonicTime
     private let rates: ((Int) -> Double)?
+    /// Of `share_b`.
+    private let shared: SharedFactors?
 
-    private var optimizer: AdamW
-    private var state = RunState()
+    var optimizer: AdamW
+    var state = RunState()
     private var order: (epoch: Int, rows: [Int])?
-    private var warnings: [String] = []
+    var warnings: [String] = []
+    /// How the peak rate came about, once the run has begun.
+    public internal(set) var rateChoice: RateChoice
+    /// What the range test of this attempt took.
+    public internal(set) var searchSeconds = 0.0
     private var resumedFromStep: Int?
     /// The step of the newest checkpoint; none is written twice.
-    private var savedStep: Int?
+    var savedStep: Int?
     /// What the last step or evaluation made of the run, where that is its end.
-    private var pendingEnd: EarlyEnd?
+    var pendingEnd: EarlyEnd?
 
-    private var rules: StopRules { recipe.stopping }
+    var rules: StopRules { recipe.stopping }
 
     public var totalSteps: Int { schedule.totalSteps }
 
     /// - Parameters:
     ///   - folder: The run's own folder; `checkpoints/` and `metrics.jsonl` are kept there between attempts.
-    ///   - learningRate: The peak rate, where the recipe leaves it to be found.
+    ///   - rate: The peak rate, where the recipe does not give it as a number; without effect for `find`.
+    ///   - shared: What trains one B together.
     ///   - adapterConfig: `adapter_config.json`, to make each checkpoint a PEFT folder.
     ///   - rates: The learning rate by step (from 0), for runs that repeat a reference with a schedule of its own.
     /// - Throws: `FineTuneError.noLabels` if there is nothing to learn.
     public init(
         model: Model, recipe: FineTuneRecipe, training: [TrainingExample],
         evaluation: [TrainingExample] = [], identity: RunIdentity, folder: String,
-        compute: Compute, learningRate: Double? = nil, adapterConfig: [UInt8]? = nil,
-        rates: ((Int) -> Double)? = nil,
+        compute: Compute, rate: RateChoice? = nil, shared: SharedFactors? = nil,
+        adapterConfig: [UInt8]? = nil, rates: ((Int) -> Double)? = nil,
         clock: @escaping () -> MonotonicTime = MonotonicTime.now
     ) throws {
         guard !training.isEmpty, training.allSatisfy({ $0.labelCount > 0 }) else {
@@ -69,13 +76,18 @@ public final class FineTuneRun<Model: GradientStep> {
             accumulation: recipe.accumulation,
             shuffleSeed: recipe.shuffle ? recipe.dataSeed ?? recipe.seed : nil)
         let total = recipe.totalSteps(stepsPerEpoch: plan.stepsPerEpoch)
-        guard let peak = learningRate ?? recipe.learningRate else {
+        guard
+            let choice = rate ?? recipe.learningRate.map({ RateChoice(how: .given, rate: $0) })
+                ?? (recipe.findsLearningRate ? RateChoice(how: .find, rate: 0) : nil)
+        else {
             throw FineTuneError(.recipe, "auto needs a base model", field: "learning_rate")
         }
+        rateChoice = choice
+        self.shared = shared
         schedule = LearningRateSchedule(
-            kind: recipe.scheduler, peak: peak, warmupSteps: recipe.warmup(of: total),
+            kind: recipe.scheduler, peak: choice.rate, warmupSteps: recipe.warmup(of: total),
             totalSteps: total)
-        optimizer = try AdamW(parameterCount: model.parameters.columns, compute: compute)
+        optimizer = try AdamW(model, compute: compute)
         let longest = (training + evaluation).map(\.tokens.count).max() ?? 0
         guard longest <= model.maximumRows else {
             throw FineTuneError(
@@ -92,6 +104,7 @@ public final class FineTuneRun<Model: GradientStep> {
     /// - Throws: `FineTuneError`; the last checkpoint stays usable.
     public func run(_ control: FineTuneControl = FineTuneControl()) throws -> FineTuneEnding {
         try resume()
+        if let stop = try settleRate(control) { return .stopped(stop, step: 0) }
         let begun = clock()
         let earlierSeconds = state.seconds
         let earlierTokens = state.tokens
@@ -148,22 +161,6 @@ public final class FineTuneRun<Model: GradientStep> {
             summary(first: first, last: last, evalLossAfter: after, adapterStep: adapterStep))
     }
 
-    private func addWarnings(adapterStep: Int) {
-        if !state.skippedSteps.isEmpty {
-            warnings.append(
-                "steps left out because a loss or gradient was not finite: "
-                    + state.skippedSteps.map(String.init).joined(separator: ", "))
-        }
-        if let end = state.watch.end {
-            var text = "the run ended at step \(end.step) of \(schedule.totalSteps): \(end.message)"
-            if adapterStep != end.step { text += "; the adapter is that of step \(adapterStep)" }
-            warnings.append(text)
-        }
-        if let best = state.watch.bestLoss, let before = state.evalLossBefore, best >= before {
-            warnings.append("no evaluation was better than the one before the first step")
-        }
-    }
-
     private func summary(
         first: Double, last: Double, evalLossAfter: Double?, adapterStep: Int
     ) -> FineTuneSummary {
@@ -174,37 +171,12 @@ public final class FineTuneRun<Model: GradientStep> {
             evalLossBefore: state.evalLossBefore, evalLossAfter: evalLossAfter,
             seconds: state.seconds,
             tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
-            peakBytes: HostResources.peakResidentBytes(), learningRate: schedule.peak,
-            trainableParameters: model.parameters.columns, resumedFromStep: resumedFromStep,
+            peakBytes: HostResources.peakResidentBytes(), rate: rateChoice,
+            trainableParameters: model.trainedTensors.reduce(0) { $0 + $1.range.count }
+                - (shared?.copiedCount ?? 0), resumedFromStep: resumedFromStep,
             plannedSteps: schedule.totalSteps, bestStep: state.watch.bestStep,
             bestEvalLoss: state.watch.bestLoss, adapterStep: adapterStep, end: state.watch.end,
             warnings: warnings)
-    }
-
-    // MARK: Early ends
-
-    /// Ends the run where the last step or evaluation asks for it: with the best state so far if the recipe keeps that, by
-    /// an error if not. The state of such a step is never written to a checkpoint.
-    private func endIfPending() throws {
-        guard let end = pendingEnd else { return }
-        pendingEnd = nil
-        try record(end)
-        if rules.keepsBest, state.watch.bestStep != nil {
-            state.watch.end = end
-            return
-        }
-        let code: FineTuneError.Code = end.reason == .divergence ? .diverged : .nonFinite
-        let kept = state.watch.goodCheckpoint.map {
-            "; the checkpoint of step \($0), from before that, is kept in \(store.path(of: $0))"
-        }
-        throw FineTuneError(code, end.message + (kept ?? ""))
-    }
-
-    /// Makes the model what it was after `step`.
-    private func goBack(to step: Int) throws {
-        let loaded = try store.checkpoint(step, tensors: model.trainedTensors)
-        try CheckpointStore.restore(loaded.parameters, into: model.parameters)
-        try model.parametersChanged()
     }
 
     // MARK: One step
@@ -219,15 +191,41 @@ public final class FineTuneRun<Model: GradientStep> {
         let rows = window(number)
         let labels = rows.reduce(0) { $0 + training[$1].labelCount }
         let rate = rates?(number) ?? schedule.rate(at: number)
+        let (loss, norm, tokens) = try gradients(of: rows, control)
+        state.step += 1
+        state.tokens += tokens
+        state.labels += labels
+        guard loss.isFinite, norm.isFinite else {
+            return skip(
+                number, rate,
+                loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
+        }
+        guard try update(rate: rate, peak: schedule.peak, norm: norm) else {
+            let reason = "a weight became infinite or NaN"
+            pendingEnd = EarlyEnd(
+                .nonFinite, step: state.step,
+                "\(reason) at step \(number) with learning rate \(rate); lower the learning rate")
+            return .skipped(reason: reason, learningRate: rate)
+        }
+        state.optimizerStep = optimizer.step
+        state.consecutiveSkips = 0
+        state.firstLoss = state.firstLoss ?? loss
+        state.lastLoss = loss
+        pendingEnd = state.watch.trained(loss, step: state.step, rules: rules)
+        return .trained(loss: loss, norm: norm, learningRate: rate, tokens: tokens, labels: labels)
+    }
+
+    /// Sets the gradients of a window's mean loss.
+    ///
+    /// - Returns: The loss; the norm of the gradients before clipping; the window's tokens.
+    func gradients(
+        of rows: ArraySlice<Int>, _ control: FineTuneControl
+    ) throws -> (loss: Double, norm: Double, tokens: Int) {
+        let labels = rows.reduce(0) { $0 + training[$1].labelCount }
         model.zeroGradients()
         var lossSum = 0.0
         var tokens = 0
-        let groups = plan.groups(
-            rows, lengths: { training[$0].tokens.count }, maximumTokens: model.maximumRows,
-            packing: recipe.packing)
-        let indexes = Array(rows)
-        for group in groups {
-            let packed = PackedRows(indexes[group].lazy.map { self.training[$0] })
+        for packed in packedGroups(rows) {
             let result = try model.accumulate(
                 tokens: packed.tokens, spanLengths: packed.spanLengths, labels: packed.labels,
                 lossWeight: 1 / Float(labels))
@@ -241,33 +239,29 @@ public final class FineTuneRun<Model: GradientStep> {
             tokens += packed.tokens.count
             control.advanced(packed.tokens.count)
         }
-        let loss = lossSum / Double(labels)
+        try shared?.gather(model.gradients)
         let norm = try compute.squaredNorm(model.gradients).squareRoot()
-        state.step += 1
-        state.tokens += tokens
-        state.labels += labels
-        guard loss.isFinite, norm.isFinite else {
-            return skip(
-                number, rate,
-                loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
-        }
+        try shared?.spread(model.gradients)
+        return (lossSum / Double(labels), norm, tokens)
+    }
+
+    /// A window's rows, laid together for the model.
+    func packedGroups(_ rows: ArraySlice<Int>) -> [PackedRows] {
+        let groups = plan.groups(
+            rows, lengths: { training[$0].tokens.count }, maximumTokens: model.maximumRows,
+            packing: recipe.packing)
+        let indexes = Array(rows)
+        return groups.map { PackedRows(indexes[$0].lazy.map { self.training[$0] }) }
+    }
+
+    /// An optimizer step with the gradients at hand; false if a weight is not finite after it.
+    func update(rate: Double, peak: Double, norm: Double) throws -> Bool {
         try optimizer.update(
-            model, recipe: recipe, learningRate: rate,
+            model, recipe: recipe, learningRate: rate, peak: peak,
             gradientScale: AdamW.clipping(norm: norm, maximum: recipe.maximumGradientNorm))
-        guard try compute.squaredNorm(model.parameters).isFinite else {
-            let reason = "a weight became infinite or NaN"
-            pendingEnd = EarlyEnd(
-                .nonFinite, step: state.step,
-                "\(reason) at step \(number) with learning rate \(rate); lower the learning rate")
-            return .skipped(reason: reason, learningRate: rate)
-        }
+        guard try compute.squaredNorm(model.parameters).isFinite else { return false }
         try model.parametersChanged()
-        state.optimizerStep = optimizer.step
-        state.consecutiveSkips = 0
-        state.firstLoss = state.firstLoss ?? loss
-        state.lastLoss = loss
-        pendingEnd = state.watch.trained(loss, step: state.step, rules: rules)
-        return .trained(loss: loss, norm: norm, learningRate: rate, tokens: tokens, labels: labels)
+        return true
     }
 
     private func skip(_ number: Int, _ rate: Double, _ reason: String) -> StepOutcome {
@@ -282,7 +276,7 @@ public final class FineTuneRun<Model: GradientStep> {
         return .skipped(reason: reason, learningRate: rate)
     }
 
-    private func window(_ step: Int) -> ArraySlice<Int> {
+    func window(_ step: Int) -> ArraySlice<Int> {
         let epoch = step / plan.stepsPerEpoch
         if order?.epoch != epoch { order = (epoch, plan.order(epoch: epoch)) }
         return plan.window(step % plan.stepsPerEpoch, of: order?.rows ?? [])
@@ -293,14 +287,6 @@ public final class FineTuneRun<Model: GradientStep> {
     private enum EvaluationOutcome {
         case loss(Double)
         case stopped(FineTuneStop)
-    }
-
-    /// Whether the recipe asks for an evaluation after this step that has not been made. The one after the last step is
-    /// made at the end.
-    private var isEvaluationDue: Bool {
-        guard let every = recipe.evalSteps, !evaluation.isEmpty else { return false }
-        return state.step > 0 && state.step % every == 0 && state.step < schedule.totalSteps
-            && state.watch.evaluatedStep != state.step && state.watch.end == nil
     }
 
     /// - Returns: The stop that broke the evaluation off.
@@ -377,7 +363,7 @@ public final class FineTuneRun<Model: GradientStep> {
             isEvaluated: state.watch.evaluatedStep == state.step)
     }
 
-    private func save() throws {
+    func save() throws {
         if state.watch.stepsAbove == 0, state.consecutiveSkips == 0 {
             state.watch.goodCheckpoint = state.step
         }
@@ -386,15 +372,15 @@ public final class FineTuneRun<Model: GradientStep> {
         savedStep = state.step
     }
 
-    /// At the intervals that the recipe asks for, after the last step, and of the best state and of one that ends the run.
-    private func saveIfDue() throws {
-        // A run that diverged ends without one.
-        if let end = state.watch.end, end.reason != .earlyStopping { return }
-        guard state.step > 0, savedStep != state.step,
-            state.step % recipe.saveSteps == 0 || state.step == schedule.totalSteps
-                || state.watch.bestStep == state.step || state.watch.end != nil
-        else { return }
-        try save()
+    /// Takes a peak rate that the range test found, in this attempt or an earlier one.
+    func use(_ curve: RateCurve) throws {
+        let choice = try curve.choice()
+        rateChoice = RateChoice(
+            how: .find, rate: choice.rate, reason: choice.reason, curve: curve)
+        schedule = LearningRateSchedule(
+            kind: schedule.kind, peak: choice.rate, warmupSteps: schedule.warmupSteps,
+            totalSteps: schedule.totalSteps)
+        if let warning = choice.warning { warnings.append(warning) }
     }
 
     private func saveIfNew() throws {
@@ -445,14 +431,6 @@ public final class FineTuneRun<Model: GradientStep> {
         if state.watch.bestStep == state.step { line["best"] = true }
         try metrics.append(.object(line))
         control.report(progress)
-    }
-
-    private func record(_ end: EarlyEnd) throws {
-        try metrics.append([
-            "step": .integer(Int64(end.step)),
-            "epoch": .number(Double(end.step) / Double(plan.stepsPerEpoch)),
-            "stopped": .string(end.reason.rawValue), "message": .string(end.message),
-        ])
     }
 
     private func progress(_ phase: FineTuneProgress.Phase, rate: Double) -> FineTuneProgress {

@@ -53,12 +53,21 @@ extension FineTuneRecipe {
     }
 
     private mutating func readOptimizer(_ fields: inout RecipeFields) throws(FineTuneError) {
-        if let word = fields.value("learning_rate")?.string, word == "auto" {
+        if let word = fields.value("learning_rate")?.string, ["auto", "find"].contains(word) {
             fields.take("learning_rate")
             learningRate = nil
+            findsLearningRate = word == "find"
         } else if let value = try fields.number("learning_rate", above: 0) {
             learningRate = value
         }
+        loraPlusRatio = try fields.number("loraplus_lr_ratio", above: 0)
+        let embeddingRate = try fields.number("loraplus_lr_embedding", above: 0)
+        guard embeddingRate == nil || loraPlusRatio != nil else {
+            throw FineTuneError(
+                .recipe, "means nothing without loraplus_lr_ratio", field: "loraplus_lr_embedding")
+        }
+        loraPlusEmbeddingRate = embeddingRate ?? loraPlusEmbeddingRate
+        sharesB = try fields.flag("share_b") ?? sharesB
         if let name = try fields.text("lr_scheduler_type") {
             guard let kind = LearningRateSchedule.Kind(rawValue: name) else {
                 throw FineTuneError(

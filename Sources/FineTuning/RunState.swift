@@ -18,10 +18,12 @@ struct RunState: Sendable, Equatable {
     /// Seconds of training in all attempts.
     var seconds = 0.0
     var watch = RunWatch()
+    /// The range test of `learning_rate: find`, from which the peak rate follows.
+    var rateCurve: RateCurve?
 
     var json: JSONValue {
         func optional(_ value: Double?) -> JSONValue { value.map(JSONValue.number) ?? .null }
-        return [
+        var json: JSONObject = [
             "step": .integer(Int64(step)), "optimizer_step": .integer(Int64(optimizerStep)),
             "skipped_steps": .array(skippedSteps.map { .integer(Int64($0)) }),
             "consecutive_skips": .integer(Int64(consecutiveSkips)),
@@ -30,6 +32,8 @@ struct RunState: Sendable, Equatable {
             "eval_loss_before": optional(evalLossBefore), "seconds": .number(seconds),
             "watch": watch.json,
         ]
+        if let rateCurve { json["rate_curve"] = rateCurve.json }
+        return .object(json)
     }
 
     init() {}
@@ -54,6 +58,10 @@ struct RunState: Sendable, Equatable {
         lastLoss = json["last_loss"]?.double
         evalLossBefore = json["eval_loss_before"]?.double
         watch = RunWatch(json: json["watch"] ?? .null)
+        if let curve = json["rate_curve"] {
+            guard let curve = RateCurve(json: curve) else { return nil }
+            rateCurve = curve
+        }
     }
 }
 

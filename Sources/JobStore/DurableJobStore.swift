@@ -1,4 +1,5 @@
 import BrokerCore
+import Foundation
 import GRDB
 import LinuxSystem
 
@@ -98,6 +99,22 @@ public final class DurableJobStore: Sendable {
                         startTicks: UInt64(bitPattern: $0[3] as Int64), logPath: $0[4],
                         startedAt: $0[5])
                 }
+            }
+        }
+    }
+
+    /// Result lines whose files may lack them, by number. Blocks.
+    public func keptLines() throws(StoreError) -> [KeptLines] {
+        let writer = writer
+        return try onWriter {
+            writer.read { database in
+                try Row.fetchAll(database, sql: "SELECT * FROM kept_lines ORDER BY number")
+                    .compactMap {
+                        guard let job = JobID(text: $0[1] as String) else { return nil }
+                        return KeptLines(
+                            number: $0[0], job: job, segment: $0[2], offset: $0[3],
+                            bytes: Array($0[4] as Data))
+                    }
             }
         }
     }

@@ -1,4 +1,5 @@
 import BrokerCore
+import Foundation
 import GRDB
 
 /// Turns mutations into rows. Lives on the writing thread, inside its transactions.
@@ -124,6 +125,12 @@ final class MutationWriter {
         case .setTag(let name, let tag, nil):
             try execute("DELETE FROM artifact_tags WHERE name = ? AND tag = ?", [name, tag])
         case .appendEvent(let event): try insert(event)
+        case .keepLines(let kept):
+            try execute(
+                "INSERT INTO kept_lines VALUES (?, ?, ?, ?, ?)",
+                [kept.number, kept.job.text, kept.segment, kept.offset, Data(kept.bytes)])
+        case .dropLines(let last):
+            try execute("DELETE FROM kept_lines WHERE number <= ?", [last])
         case .putBlob(let digest, let bytes, let wall):
             try execute(
                 "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", [digest.text, bytes, wall])

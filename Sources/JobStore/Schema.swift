@@ -6,7 +6,18 @@ enum Schema {
     static let applicationID: Int32 = 0x6C6F_7261
 
     /// One entry per version; each brings a file from the version before to its own.
-    static let migrations = [version1, version2]
+    static let migrations = [version1, version2, version3]
+
+    static let version3 = """
+        -- Result lines whose files are not synced yet. A broker that starts writes them to their files again.
+        CREATE TABLE kept_lines (
+            number INTEGER PRIMARY KEY,
+            job TEXT NOT NULL,                     -- id
+            segment INTEGER NOT NULL,
+            byte_offset INTEGER NOT NULL,
+            bytes BLOB NOT NULL
+        );
+        """
 
     static let version2 = """
         -- The generation that last began with everything: what was done before it does not count.

@@ -22,9 +22,9 @@ public enum Failpoint: Int, CaseIterable, Sendable {
     case blobPlaced = 5
     /// Part of a batch file is split; nothing of it is stored.
     case batchPartSplit = 6
-    /// Result lines are written, not synced.
+    /// Result lines are written, not synced; nothing claims them.
     case linesWritten = 7
-    /// Result lines are synced; no transaction claims them.
+    /// Many result lines at once are synced; no transaction claims them.
     case linesSynced = 8
     /// A transaction holds all its changes and is not committed.
     case transactionFilled = 9
@@ -44,6 +44,8 @@ public enum Failpoint: Int, CaseIterable, Sendable {
     case blobsForgotten = 16
     /// The end in good order has begun.
     case stopBegun = 17
+    /// The files of kept result lines are synced; the store keeps the lines still.
+    case linesSettled = 18
 
     // Workers, by WorkerRuntime
     /// HELLO is made and not sent.

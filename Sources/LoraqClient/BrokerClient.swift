@@ -17,12 +17,15 @@ public final class BrokerClient {
         } catch {
             throw ClientError(socket: error)
         }
-        connection = try BrokerConnection(endpoint: home.controlEndpoint, context: context)
+        connection = try BrokerConnection(
+            endpoint: home.controlEndpoint, context: context, curve: home.remote?.curve)
     }
 
     /// Subscribes to events whose topic begins with one of `topics` (all, if none is given).
     public func subscribe(to topics: [String]) throws(ClientError) -> EventSubscription {
-        try EventSubscription(endpoint: home.eventsEndpoint, context: context, topics: topics)
+        try EventSubscription(
+            endpoint: home.eventsEndpoint, context: context, topics: topics,
+            curve: home.remote?.curve)
     }
 
     // MARK: Jobs

@@ -46,6 +46,7 @@ public final class BrokerConnection {
     public var onPresenceChange: (_ isThere: Bool) -> Void = { _ in }
 
     private let context: Context
+    private let options: SocketOptions
     private var socket: Socket
     private var generator: any RandomNumberGenerator
     private var requestCount = 0
@@ -56,21 +57,22 @@ public final class BrokerConnection {
     static let slice = Duration.milliseconds(100)
 
     public init(
-        endpoint: String, context: Context,
+        endpoint: String, context: Context, curve: CurveRole? = nil,
         generator: any RandomNumberGenerator = SystemRandomNumberGenerator()
     ) throws(ClientError) {
         self.endpoint = endpoint
         self.context = context
         self.generator = generator
         clientToken = self.generator.next()
-        socket = try Self.connected(context, endpoint)
+        options = .with { $0.curve = curve }
+        socket = try Self.connected(context, endpoint, options)
     }
 
     private static func connected(
-        _ context: Context, _ endpoint: String
+        _ context: Context, _ endpoint: String, _ options: SocketOptions
     ) throws(ClientError) -> Socket {
         do throws(ZeroMQError) {
-            let socket = try Socket(context, .dealer)
+            let socket = try Socket(context, .dealer, options: options)
             try socket.connect(endpoint)
             return socket
         } catch {
@@ -111,7 +113,7 @@ public final class BrokerConnection {
             switch try exchange.next(self) {
             case .wait: break
             case .resend:
-                socket = try Self.connected(context, endpoint)
+                socket = try Self.connected(context, endpoint, options)
                 try send(frames)
             }
         }

@@ -23,9 +23,11 @@ public struct BrokerEvent: Sendable, Equatable {
 public final class EventSubscription {
     private let socket: Socket
 
-    init(endpoint: String, context: Context, topics: [String]) throws(ClientError) {
+    init(
+        endpoint: String, context: Context, topics: [String], curve: CurveRole? = nil
+    ) throws(ClientError) {
         do throws(ZeroMQError) {
-            let socket = try Socket(context, .subscribe)
+            let socket = try Socket(context, .subscribe, options: .with { $0.curve = curve })
             for topic in topics.isEmpty ? [""] : topics { try socket.subscribe(to: topic) }
             try socket.connect(endpoint)
             self.socket = socket

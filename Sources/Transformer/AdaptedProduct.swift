@@ -204,12 +204,14 @@ struct AdaptedProduct {
         if small.isEmpty { return }
         let jobs = small
         let failure = Mutex<KernelError?>(nil)
-        compute.pool.run { [compute] thread, threads in
-            for index in stride(from: thread, to: jobs.count, by: threads) {
-                do throws(KernelError) {
-                    try compute.linear(jobs[index].x, jobs[index].down, into: jobs[index].u)
-                } catch {
-                    failure.withLock { $0 = $0 ?? error }
+        compute.timed(.adapterProjections) {
+            compute.pool.run { [compute] thread, threads in
+                for index in stride(from: thread, to: jobs.count, by: threads) {
+                    do throws(KernelError) {
+                        try compute.linear(jobs[index].x, jobs[index].down, into: jobs[index].u)
+                    } catch {
+                        failure.withLock { $0 = $0 ?? error }
+                    }
                 }
             }
         }

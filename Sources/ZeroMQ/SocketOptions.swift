@@ -118,14 +118,22 @@ struct OptionSetter {
         if let routingID = options.routingID { try set(ZMQ_ROUTING_ID, routingID) }
         switch options.curve {
         case nil: break
-        case .server(let secretKey):
-            try set(ZMQ_CURVE_SERVER, 1)
-            try set(ZMQ_CURVE_SECRETKEY, Array(secretKey.utf8))
+        case .server(let secretKey): try serveCurve(secretKey: secretKey)
         case .client(let serverKey, let publicKey, let secretKey):
             try set(ZMQ_CURVE_SERVERKEY, Array(serverKey.utf8))
             try set(ZMQ_CURVE_PUBLICKEY, Array(publicKey.utf8))
             try set(ZMQ_CURVE_SECRETKEY, Array(secretKey.utf8))
         }
+    }
+
+    func serveCurve(secretKey: String) throws(ZeroMQError) {
+        try set(ZMQ_CURVE_SERVER, 1)
+        try set(ZMQ_CURVE_SECRETKEY, Array(secretKey.utf8))
+    }
+
+    /// Nobody gets in without the word of the ZAP handler, which must be bound by then.
+    func askHandler(domain: String) throws(ZeroMQError) {
+        try set(ZMQ_ZAP_DOMAIN, Array(domain.utf8))
     }
 
     private func set(_ option: Int32, _ value: Int) throws(ZeroMQError) {

@@ -25,13 +25,14 @@ struct Loraq: ParsableCommand {
                 name: "Broker",
                 subcommands: [
                     Up.self, Down.self, Ping.self, Doctor.self, Workers.self, Backup.self,
+                    Keys.self,
                 ]),
             CommandGroup(name: "Models and adapters", subcommands: [Models.self, Adapters.self]),
             CommandGroup(
                 name: "Submitting",
                 subcommands: [
                     Finetune.self, Batch.self, Submit.self, Generate.self, Chat.self,
-                    DataCommand.self, Plan.self, Evaluate.self,
+                    DataCommand.self, Plan.self, Evaluate.self, Rebase.self,
                 ]),
             CommandGroup(
                 name: "Jobs",

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Broker
+import BrokerCore
 import Foundation
 import Glibc
 import LinuxSystem
@@ -57,6 +58,12 @@ struct Loraqd: ParsableCommand {
             "Look for worker plugins in this folder (repeatable).", valueName: "folder"))
     var workers: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Take clients from other machines here too, by CURVE: of those that `loraq keys` has let in. Events are on the port after it.",
+            valueName: "address:port"))
+    var listen: String?
+
     @Flag(help: "Start no workers; those that are started by hand may connect.")
     var noWorkers = false
 
@@ -81,6 +88,12 @@ struct Loraqd: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "Another value for one of the limits in docs/operations.md (repeatable).",
+            valueName: "name=number"))
+    var limit: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
             "Workers beat at this interval.", valueName: "milliseconds", visibility: .hidden))
     var heartbeatMs = 1_000
 
@@ -97,6 +110,11 @@ struct Loraqd: ParsableCommand {
         guard (1...36_500).contains(retentionDays) else {
             throw ValidationError("--retention-days must be 1 to 36500")
         }
+        if let listen, ListenAddress(text: listen) == nil {
+            throw ValidationError(
+                "--listen must be ADDRESS:PORT, like 0.0.0.0:7420, not `\(listen)`")
+        }
+        _ = try limits()
         if home?.isEmpty == true { throw ValidationError("--home must name a folder") }
         if let memory, !(1...1 << 30).contains(memory) {
             throw ValidationError("--memory must be 1 to \(1 << 30) MiB")
@@ -146,12 +164,29 @@ struct Loraqd: ParsableCommand {
             ? [FilePath.parent(of: program) + "/share/loraq/workers"]
             : workers.map(FilePath.absolute)
         configuration.startsWorkers = !noWorkers
+        configuration.listen = listen.flatMap(ListenAddress.init(text:))
         configuration.retentionDays = retentionDays
+        configuration.limits = try limits()
         configuration.limits.memoryBudget =
             memory.map { $0 << 20 } ?? HostResources.memoryBytes() / 5 * 4
         configuration.limits.heartbeatMilliseconds = heartbeatMs
         configuration.limits.leaseMilliseconds = leaseMs
         return configuration
+    }
+
+    private func limits() throws -> Limits {
+        var limits = Limits()
+        for word in limit {
+            let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2, let value = Int(parts[1]),
+                limits.set(String(parts[0]), to: value)
+            else {
+                throw ValidationError(
+                    "--limit \(word): it must be NAME=NUMBER with a number from 1 to \(Limits.largest) and one of the names "
+                        + Limits.settableNames.joined(separator: ", "))
+            }
+        }
+        return limits
     }
 
     private func homeFolder(_ environment: [String: String]) throws -> String {

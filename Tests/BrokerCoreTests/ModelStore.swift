@@ -138,7 +138,7 @@ struct ModelStore {
                 event.number == (events.last?.number ?? 0) + 1,
                 "event \(event.number ?? 0) after \(events.last?.number ?? 0)")
             events.append(event)
-        case .putBlob, .deleteBlob, .putProcess, .deleteProcess: break
+        case .keepLines, .dropLines, .putBlob, .deleteBlob, .putProcess, .deleteProcess: break
         }
     }
 

@@ -126,7 +126,7 @@ import Testing
     }
 
     /// A non-finite loss or gradient never reaches weights, optimizer or checkpoint.
-    @Test(arguments: [true, false])
+    @Test("KINDS 7: a step that is not finite is left out and named", arguments: [true, false])
     func nonFiniteStepIsSkipped(inLoss: Bool) throws {
         try withTemporaryFolder { folder in
             let run = try BigramRun(folder: folder)
@@ -146,7 +146,7 @@ import Testing
         }
     }
 
-    @Test func repeatedNonFiniteStepsFail() throws {
+    @Test("KINDS 7: repetition fails the run") func repeatedNonFiniteStepsFail() throws {
         try withTemporaryFolder { folder in
             let run = try BigramRun(folder: folder)
             run.model.poisonedLosses = Set(0..<100)

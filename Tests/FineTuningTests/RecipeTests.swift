@@ -22,6 +22,12 @@ import Testing
         #expect(recipe.trainedPart == .last && recipe.seed == 7 && !recipe.packing)
         #expect(recipe.adapterFields["r"] == 8 && recipe.startingAdapter == "m:a")
         #expect(try FineTuneRecipe(["learning_rate": "auto"]).learningRate == nil)
+        let found = try FineTuneRecipe([
+            "learning_rate": "find", "loraplus_lr_ratio": 16, "loraplus_lr_embedding": 1e-5,
+            "share_b": true,
+        ])
+        #expect(found.learningRate == nil && found.findsLearningRate && found.sharesB)
+        #expect(found.loraPlusRatio == 16 && found.loraPlusEmbeddingRate == 1e-5)
         #expect(try FineTuneRecipe(["assistant_only_loss": false]).trainedPart == .all)
         #expect(try FineTuneRecipe(["max_steps": .null]).maximumSteps == nil)
     }
@@ -38,6 +44,8 @@ import Testing
         (["dtype": "int8"], "dtype"), (["leanring_rate": 1], "leanring_rate"),
         (["adam_beta1": 1], "adam_beta1"), (["neftune_noise_alpha": 5], "neftune_noise_alpha"),
         (["train_on": "all", "assistant_only_loss": true], "assistant_only_loss"),
+        (["loraplus_lr_ratio": 0], "loraplus_lr_ratio"), (["share_b": "qkv"], "share_b"),
+        (["loraplus_lr_embedding": 1e-5], "loraplus_lr_embedding"),
     ]
 
     @Test(arguments: faults)
@@ -53,6 +61,10 @@ import Testing
         #expect(try FineTuneRecipe(["seed": 1, "r": 8, "save_steps": 3]).digest == a.digest)
         #expect(try FineTuneRecipe(["seed": 2, "r": 8]).digest != a.digest)
         #expect(try FineTuneRecipe(["seed": 1, "r": 4]).digest != a.digest)
+        for other: JSONValue in [
+            ["seed": 1, "r": 8, "learning_rate": "find"], ["seed": 1, "r": 8, "share_b": true],
+            ["seed": 1, "r": 8, "loraplus_lr_ratio": 2],
+        ] { #expect(try FineTuneRecipe(other).digest != a.digest) }
     }
 }
 

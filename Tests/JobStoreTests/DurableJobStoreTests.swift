@@ -89,7 +89,7 @@ func makeResult(_ job: JobRecord, line: Int, order: Int64, generation: Int = 1, 
         #expect(settings["synchronous"] == "2")
         #expect(settings["journal_mode"] == "wal")
         #expect(settings["foreign_keys"] == "1")
-        #expect(settings["user_version"] == "2")
+        #expect(settings["user_version"] == "3")
         store.close()
         let again = try DurableJobStore(path: scratch.path)
         #expect(again.epoch == store.epoch + 1)

@@ -92,7 +92,9 @@ import WireProtocol
         #expect(try entries(folder) == ["out.jsonl"])
     }
 
-    @Test func nothingIsLeftOfAnAbandonedFile() throws {
+    @Test("KINDS 16: nothing is left of an abandoned file") func nothingIsLeftOfAnAbandonedFile()
+        throws
+    {
         let folder = try ShortFolder()
         let file = try OutputFile(folder.path + "/out.jsonl", replaces: false)
         try file.write([1])
@@ -100,7 +102,8 @@ import WireProtocol
         #expect(try entries(folder).isEmpty)
     }
 
-    @Test func anExistingFileIsReplacedOnlyWhenAsked() throws {
+    @Test("KINDS 16: an existing file is replaced only when asked")
+    func anExistingFileIsReplacedOnlyWhenAsked() throws {
         let folder = try ShortFolder()
         let path = folder.path + "/out.jsonl"
         try DurableFile.write("old", to: path)
@@ -125,7 +128,7 @@ import WireProtocol
         #expect(try entries(folder) == ["out.jsonl"])
     }
 
-    @Test func theInputIsNeverReplaced() throws {
+    @Test("KINDS 16: the input is never replaced") func theInputIsNeverReplaced() throws {
         let folder = try ShortFolder()
         let path = folder.path + "/in.jsonl"
         try DurableFile.write("input", to: path)

@@ -5,18 +5,17 @@ import os
 import pty
 import subprocess
 
-import harness
 import pytest
 from harness import BIN, DEADLINE_S
 
 
 @pytest.fixture
 def loraq(broker):
-    def run(*words: str, code: int = 0) -> str:
+    def run(*words: str, code: int = 0, stream: str = "stdout") -> str:
         command = [str(BIN / "loraq"), *words, "--home", str(broker.home)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=2 * DEADLINE_S, check=False)
         assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-        return done.stdout
+        return getattr(done, stream)
 
     return run
 
@@ -136,16 +135,11 @@ def test_a_batch_of_which_nothing_was_answered_leaves_its_output_name_free(loraq
     assert errors.read_text() == "", "that there were no errors is said by an empty file"
 
 
-def test_a_refused_strict_batch_leaves_its_output_name_free(tmp_path):
-    """Whether a file is strict is known to requests only, which some plugin must take; it need not run."""
-    kinds = [{"name": "infer", "class": "sequence"}]
-    folder = harness.plugin_folder(tmp_path / "plugins", "fake", "#!/bin/sh\n", {"kinds": kinds, "instances": 0})
+def test_a_refused_strict_batch_leaves_its_output_name_free(loraq, client, tmp_path):
+    """KINDS 15: whatever the kind, one bad line is enough, and none runs."""
     lines, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    lines.write_text("bad\n")
-    with harness.running(folder) as broker:
-        words = ["batch", str(lines), "--strict", "-o", str(out), "--home", str(broker.home)]
-        done = subprocess.run([BIN / "loraq", *words], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-        assert done.returncode == 1 and "strict: 1 of 1 lines" in done.stderr, done.stderr
-        assert broker.client().job("last")["state"] == "failed"
+    lines.write_text('{"custom_id": "a", "text": "x"}\nbad\n')
+    told = loraq("batch", str(lines), "--kind", "wordcount", "--strict", "-o", str(out), code=1, stream="stderr")
+    assert "strict: 1 of 2 lines" in told and "out.jsonl was not written" in told, told
+    assert client.job("last")["state"] == "failed" and client.job("last")["counts"]["done"] == 0
     assert not out.exists()
-    assert "out.jsonl was not written" in done.stderr

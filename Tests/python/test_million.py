@@ -15,6 +15,8 @@ LINES = int(os.environ.get("LORAQ_BATCH_LINES", "60000"))
 #: Stated in docs/architecture.md: peak resident memory of the broker and of the command line, whatever the number of lines.
 BROKER_MIB = 160
 COMMAND_MIB = 64
+#: Stated in docs/operations.md: the write-ahead log, at any time.
+WAL_MIB = 64
 
 
 def peak_mib(pid: int) -> float:
@@ -48,12 +50,14 @@ def test_a_great_batch_in_flat_memory_through_three_kills(broker, tmp_path):
     peaks = {"batch": peak}
     client = broker.client(timeout=120)
     job = output.strip()
-    brokers = []
+    brokers, logs = [], []
+    wal = broker.home / "jobs.sqlite-wal"
     for share in (0.2, 0.5, 0.8):
         until(lambda share=share: client.job(job)["counts"]["done"] >= share * LINES, "the batch runs", 10 * DEADLINE_S)
         lines, _, _ = client.fetch(job, limit=100)
         assert len(lines) == 100, "results are read while it runs"
         brokers.append(peak_mib(broker.process.pid))
+        logs.append(wal.stat().st_size / 2**20)
         broker.restart()
     client.wait(job, 10 * DEADLINE_S)
     output, peaks["verify"] = command(broker, "verify", "last", "--json")
@@ -66,5 +70,7 @@ def test_a_great_batch_in_flat_memory_through_three_kills(broker, tmp_path):
     assert ids == {f"line-{number}" for number in range(LINES)}
     brokers.append(peak_mib(broker.process.pid))
     print(f"{LINES} lines; peak MiB of the broker {[round(peak) for peak in brokers]}, of the commands {peaks}")
+    logs.append(wal.stat().st_size / 2**20)
+    assert max(logs) <= WAL_MIB, logs
     assert max(brokers) < BROKER_MIB
     assert max(peaks.values()) < COMMAND_MIB

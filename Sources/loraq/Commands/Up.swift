@@ -14,6 +14,11 @@ struct Up: SessionCommand {
             "Look for worker plugins in this folder too (repeatable).", valueName: "folder"))
     var workers: [String] = []
     @Option(
+        help: ArgumentHelp(
+            "Take clients from other machines here too, of those that `loraq keys` has let in.",
+            valueName: "address:port"))
+    var listen: String?
+    @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
             "Wait so long for its first answer (default: 30).", valueName: "seconds"),
@@ -22,6 +27,11 @@ struct Up: SessionCommand {
     @OptionGroup var common: CommonOptions
 
     func run(_ session: Session) throws {
+        if let remote = session.home.remote {
+            throw ToolError.usage(
+                "\(session.home.path) speaks to the broker at \(remote.control) (its \(RemoteBroker.fileName) says so); start it there"
+            )
+        }
         if EndpointProbe.look(at: session.home.controlEndpoint) == .listening {
             let reply = try session.call(.ping)
             return try report(reply.header, session, alreadyRuns: true)
@@ -47,7 +57,9 @@ struct Up: SessionCommand {
             try LocalLog.rotate(home.brokerLog)
             logEnd = UInt64((try? FilePath.size(of: home.brokerLog)) ?? 0)
             child = try DetachedProcess.start(
-                program, ["--home", home.path] + folders.flatMap { ["--workers", $0] },
+                program,
+                ["--home", home.path] + folders.flatMap { ["--workers", $0] }
+                    + (listen.map { ["--listen", $0] } ?? []),
                 logPath: home.brokerLog)
         } catch {
             throw ToolError(.failure, error.description, hint: "is \(home.path) yours to write?")

@@ -44,6 +44,17 @@ def default_home() -> pathlib.Path:
     return pathlib.Path(home) if home else pathlib.Path.home() / ".local" / "share" / "loraq"
 
 
+def _remote_broker(folder: pathlib.Path) -> dict[str, str]:
+    file = folder / "broker.json"
+    if not file.exists():
+        return {}
+    fields = json.loads(file.read_text())
+    missing = [name for name in ("control", "events", "server_key", "public_key", "secret_key") if not fields.get(name)]
+    if missing:
+        raise ValueError(f"{file}: {', '.join(missing)} missing; make it with `loraq keys add` on the broker's machine")
+    return fields
+
+
 class Client:
     """A connection to a broker. Use one per thread, as a context manager or with `close()`.
 
@@ -59,9 +70,12 @@ class Client:
         events: str | None = None,
         timeout: float = 30.0,
     ) -> None:
-        run = (pathlib.Path(home) if home is not None else default_home()).absolute() / "run"
-        self.control_endpoint = control or f"ipc://{run / 'control'}"
-        self.events_endpoint = events or f"ipc://{run / 'events'}"
+        folder = (pathlib.Path(home) if home is not None else default_home()).absolute()
+        run = folder / "run"
+        #: A home with a `broker.json` (of `loraq keys add`) speaks to a broker on another machine, by CURVE.
+        self._remote = _remote_broker(folder) if control is None else {}
+        self.control_endpoint = control or self._remote.get("control") or f"ipc://{run / 'control'}"
+        self.events_endpoint = events or self._remote.get("events") or f"ipc://{run / 'events'}"
         self.timeout = timeout
         self.context = zmq.Context()
         self._socket = self._connect()
@@ -73,8 +87,16 @@ class Client:
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        self._secure(socket)
         socket.connect(self.control_endpoint)
         return socket
+
+    def _secure(self, socket: zmq.Socket[bytes]) -> None:
+        """Sets the keys for a broker on another machine."""
+        if self._remote:
+            socket.setsockopt(zmq.CURVE_SERVERKEY, self._remote["server_key"].encode())
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, self._remote["public_key"].encode())
+            socket.setsockopt(zmq.CURVE_SECRETKEY, self._remote["secret_key"].encode())
 
     def __enter__(self) -> Client:
         return self
@@ -271,6 +293,7 @@ class Client:
         socket.setsockopt(zmq.LINGER, 0)
         for topic in topics:
             socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+        self._secure(socket)
         socket.connect(self.events_endpoint)
         try:
             yield socket
