@@ -37,8 +37,8 @@ struct TrainingCourse: Equatable {
 
     var isEmpty: Bool { steps.isEmpty && evaluations.isEmpty }
     var lastStep: Int { max(steps.last?.step ?? 0, evaluations.last?.step ?? 0) }
-    /// Among the evaluations after a step.
-    var best: Evaluation? { evaluations.filter { $0.step > 0 }.min { $0.loss < $1.loss } }
+    /// The lowest among the evaluations after a step; of equal ones the first.
+    private(set) var best: Evaluation?
     var lossPoints: [CurvePoint] {
         steps.compactMap { step in step.loss.map { CurvePoint(Double(step.step), $0) } }
     }
@@ -62,8 +62,10 @@ struct TrainingCourse: Equatable {
         }
         if let loss = line["eval_loss"]?.double {
             guard step >= lastStep, evaluations.last?.step != step else { return false }
-            let isBest = step > 0 && best.map { loss < $0.loss } ?? true
-            evaluations.append(Evaluation(step: step, loss: loss, isBest: step > 0 && isBest))
+            let isBest = step > 0 && (best.map { loss < $0.loss } ?? true)
+            let evaluation = Evaluation(step: step, loss: loss, isBest: isBest)
+            evaluations.append(evaluation)
+            if isBest { best = evaluation }
             return true
         }
         guard step > steps.last?.step ?? 0, step >= lastStep else { return false }

@@ -113,6 +113,10 @@ enum ReportSamples {
             _ = try? session.call(.cancel, ["jobs": [.string(request.id)]])
             throw ToolError(.interrupted, "interrupted; nothing was written")
         } catch let error as ClientError {
+            if error.kind == .timeout {
+                // Nobody waits for the answers any more.
+                _ = try? session.call(.cancel, ["jobs": [.string(request.id)]])
+            }
             guard case .refused = error.kind else { throw error }
             return .none("The broker refused the job that makes them: \(error.message)")
         }
