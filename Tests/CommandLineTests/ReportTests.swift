@@ -89,6 +89,14 @@ import Testing
         #expect(page.contains("Nothing was measured") && page.contains("queued"))
     }
 
+    @Test(arguments: [
+        (0.01, "0.01"), (1, "1"), (0.004, "0.004"), (0, "0"), (2_000, "2,000"), (1e8, "1e8"),
+        (2.5e7, "2.5e7"), (1e-5, "1.0e-05"),
+    ])
+    func ticksAreShort(tick: Double, text: String) {
+        #expect(ReportChart.label(tick) == text)
+    }
+
     @Test func rowsAreTakenFromAllOver() {
         #expect(ReportSamples.spread(Array(1...10), 3) == [1, 4, 7])
         #expect(ReportSamples.spread([5, 6], 9) == [5, 6])

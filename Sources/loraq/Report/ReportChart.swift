@@ -1,3 +1,5 @@
+import Foundation
+
 /// A line chart as inline SVG: axes, round ticks, a thin line or band of single steps, marks of evaluations.
 struct ReportChart {
     struct Line {
@@ -87,9 +89,18 @@ struct ReportChart {
         return drawing
     }
 
-    /// `0.01` where the text with its figures is `0.0100`.
+    /// As short as it can be: `0.01` where the text with its figures is `0.0100`, `1e8` for hundreds of millions.
     static func label(_ tick: Double) -> String {
-        var text = HumanText.significant(tick)
+        if abs(tick) >= 1e6 {
+            let power = log10(abs(tick)).rounded(.down)
+            let mantissa = HumanText.significant(tick / pow(10, power))
+            return shortened(mantissa) + "e" + HumanText.fixed(power, digits: 0)
+        }
+        return shortened(HumanText.significant(tick))
+    }
+
+    private static func shortened(_ text: String) -> String {
+        var text = text
         guard text.contains("."), !text.contains("e") else { return text }
         while text.hasSuffix("0") { text.removeLast() }
         if text.hasSuffix(".") { text.removeLast() }

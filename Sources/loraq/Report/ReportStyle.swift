@@ -32,7 +32,8 @@ enum ReportStyle {
         svg circle.a{fill:var(--a)}svg circle.b{fill:var(--b)}
         .scroll{overflow-x:auto}
         table{border-collapse:collapse;width:100%;font-size:.92rem}
-        th,td{text-align:left;vertical-align:top;padding:6px 12px 6px 0;border-bottom:1px solid var(--rule);overflow-wrap:anywhere}
+        th,td{text-align:left;vertical-align:top;padding:6px 12px 6px 0;border-bottom:1px solid var(--rule);overflow-wrap:break-word}
+        td code{overflow-wrap:anywhere}h3{font-size:1rem;margin:20px 0 8px}
         th{font-weight:600}th[scope=row]{font-weight:400;color:var(--soft)}td.number{font-variant-numeric:tabular-nums;white-space:nowrap}
         code,pre{font:.88rem/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
         .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:8px 40px}
@@ -45,6 +46,6 @@ enum ReportStyle {
         footer{color:var(--soft);font-size:.85rem;margin-top:48px}
         @media print{:root{--paper:#fff;--ink:#000;--soft:#444;--rule:#bbb;--panel:#f6f6f6;--a:#0b62c4;--b:#c2500a;--good:#1a7f37;\
         --bad:#c0262d;--warn:#8a5a00}body{font-size:11pt}main{max-width:none;padding:0}figure,article,tr{break-inside:avoid}\
-        h2{break-after:avoid}}
+        h2{break-after:avoid}.charts{grid-template-columns:1fr 1fr}}
         """
 }
