@@ -99,3 +99,21 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_sent(engine, lor
     assert "cannot both" in loraq(*base, *both, code=2).stderr
     refused = loraq(*base, "--set", "val_set_size=100000", "--wait", code=1).stderr
     assert "val_set_size" in refused and "none would be left" in refused
+
+
+def test_rows_that_are_trained_and_evaluated_are_told_of(engine, tmp_path):  # noqa: F811
+    """Every row is trained, evaluated or refused, and the lines say which."""
+    _, client = engine
+    train = tmp_path / "train.jsonl"
+    rows = TRAIN.read_text().splitlines(keepends=True)
+    train.write_text("".join(["no row\n", *rows[:6], *rows[:6]]))
+    recipe = RECIPE | {"max_steps": 2, "val_set_size": 0.3}
+    status = client.wait(client.finetune("tiny", train, "overlapping", recipe=recipe), LONG_S)
+    result = status["result"]
+    lines = result["evaluation"]["lines"]
+    assert len(lines) == 4 and 1 not in lines
+    assert result["rows"] == 13 - 4 and result["trained_rows"] == 12 - 4 and [row["line"] for row in result["refused"]] == [1]
+    twins = {line + 6 if line < 8 else line - 6 for line in lines} - set(lines)
+    assert any(warning.startswith(f"{len(twins)} training row") for warning in result["warnings"]), result["warnings"]
+    again = client.wait(client.finetune("tiny", train, "overlapping", recipe=recipe), LONG_S)
+    assert again["result"]["evaluation"]["lines"] == lines, "the same rows each time"
