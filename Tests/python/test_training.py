@@ -102,7 +102,7 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_sent(engine, lor
 
 
 def test_rows_that_are_trained_and_evaluated_are_told_of(engine, tmp_path):  # noqa: F811
-    """Every row is trained, evaluated or refused, and the lines say which."""
+    """KINDS 1: every row is trained, evaluated or refused, and the lines say which."""
     _, client = engine
     train = tmp_path / "train.jsonl"
     rows = TRAIN.read_text().splitlines(keepends=True)
