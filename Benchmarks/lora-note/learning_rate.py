@@ -5,7 +5,8 @@
 
 Trains adapters of the embedded model (examples/seedling) with every rate of a grid, for placements from all linear
 matrices down to one kind of matrix or one layer, and writes the evaluation losses to learning-rate.json and
-learning-rate.md beside this file. Runs that learning-rate.json has already are not repeated. With --wide, the folder of
+learning-rate.md beside this file. Runs that learning-rate.json has already are not repeated; range-test.json holds the curves of
+`learning_rate: find` for the same placements, on which rules of choosing from them are compared. With --wide, the folder of
 SmolLM2-135M-Instruct, all linear matrices are trained there too, which takes half an hour.
 """
 
@@ -52,6 +53,7 @@ COMMON = {
     "seed": 0,
 }
 EVAL_ROWS = 32
+CURVES = HERE / "range-test.json"
 
 
 def key(model, task, placement, rate):
@@ -76,7 +78,8 @@ class Results:
         os.replace(partial, self.path)
 
     def has(self, model):
-        return any(row["model"] == model for row in self.rows.values())
+        """Whether enough is measured to say something of a model."""
+        return sum(row["model"] == model for row in self.rows.values()) >= 3
 
     def row(self, *place):
         return self.rows.get(key(*place))
@@ -140,10 +143,60 @@ class Results:
         bases = [rate / 10000 for rate in range(5, 400, 5)]
         return min((self.worst(model, base, step / 20), base, step / 20) for base in bases for step in range(21))
 
+    def automatic(self):
+        """How far the rates of `learning_rate: auto` are from the best ones, on average and at worst, as logarithms."""
+        above = [
+            self.loss_between(NARROW, task, placement, 0.01 * min(2, self.share(NARROW, placement) ** -0.25))
+            - math.log(self.best(NARROW, task, placement)[0])
+            for task, placement in cells(NARROW)
+        ]
+        return sum(above) / len(above), max(above)
+
     def base(self, model, exponent):
         """The base whose worst cell is the least bad, for an exponent."""
         bases = [rate / 20000 for rate in range(5, 400)]
         return min((self.worst(model, base, exponent), base) for base in bases)
+
+
+def smoothed(curve):
+    """Running means as `RateCurve` makes them."""
+    mean, means = 0.0, []
+    for index, (_, relative) in enumerate(curve):
+        mean = 0.8 * mean + 0.2 * relative
+        means.append(mean / (1 - 0.8 ** (index + 1)))
+    return means
+
+
+def lowest(curve):
+    means = smoothed(curve)
+    return means.index(min(means))
+
+
+def steepest(curve):
+    means = smoothed(curve)
+    return max(range(1, max(2, lowest(curve))), key=lambda index: means[index - 1] - means[index + 1])
+
+
+#: Ways to take a rate from a range test.
+RULES = {
+    "steepest descent": lambda curve: curve[steepest(curve)][0],
+    "lowest": lambda curve: curve[lowest(curve)][0],
+    "half of the lowest": lambda curve: curve[lowest(curve)][0] / 2,
+    "a third of the lowest": lambda curve: curve[lowest(curve)][0] / 3,
+}
+
+
+def rules(results, curves):
+    lines = ["| a range test's | mean above the best loss | worst |", "| --- | --- | --- |"]
+    for name, rule in RULES.items():
+        above = [
+            results.loss_between(NARROW, task, placement, rule(curves[f"{task} | {placement}"]))
+            - math.log(results.best(NARROW, task, placement)[0])
+            for task, placement in cells(NARROW)
+        ]
+        mean = math.exp(sum(above) / len(above)) - 1
+        lines.append(f"| {name} | {100 * mean:.0f} % | {100 * (math.exp(max(above)) - 1):.0f} % |")
+    return lines
 
 
 def table(results, model, extra):
@@ -175,6 +228,7 @@ def table(results, model, extra):
 def report(results, extra):
     common = ", ".join(f"{name} {value}" for name, value in COMMON.items() if name != "save_steps")
     worst, base, exponent = results.rule(NARROW)
+    mean, most = results.automatic()
     lines = [
         "# Learning rate against placement and width",
         "",
@@ -194,6 +248,8 @@ def report(results, extra):
         "(least squares, both tasks): at a low rate a small part learns much less.",
         f"- The best rate moves less: rate = {base:g} x share^-{exponent:.2f} keeps the worst cell of the embedded model's grid "
         f"least bad, {100 * (math.exp(worst) - 1):.0f} % above that cell's best loss.",
+        f"- `auto` takes 0.01 x min(2, share^-0.25) at this width: {100 * (math.exp(mean) - 1):.0f} % above the best losses on "
+        f"average, {100 * (math.exp(most) - 1):.0f} % at worst.",
     ]
     if results.has(WIDE):
         loss, wide = results.base(WIDE, exponent)
@@ -201,6 +257,16 @@ def report(results, extra):
         lines += [
             f"- At width {WIDTHS[WIDE]} all matrices want {wide:g} ({100 * (math.exp(loss) - 1):.0f} % above the best "
             f"loss): between the two widths the rate goes with width^-{power:.2f}.",
+        ]
+    if CURVES.exists():
+        lines += [
+            "",
+            "## Range tests",
+            "",
+            "`learning_rate: find` on the same cells: the loss at the rate that each rule takes, between the grid's points by",
+            "straight lines in logarithms.",
+            "",
+            *rules(results, json.loads(CURVES.read_text())),
         ]
     return "\n".join([*lines, ""])
 
@@ -235,6 +301,27 @@ def measure(loraq, models, results, extra, scratch):
         loraq("down")
 
 
+def measure_curves(loraq):
+    """The range test of every cell, by `loraq plan`."""
+    loraq("up")
+    try:
+        loraq("models", "add", NARROW, str(SEEDLING / "model"))
+        curves = {}
+        for task, placement in cells(NARROW):
+            fields = {**COMMON, **TARGETS[placement], "learning_rate": "find"}
+            settings = [part for field, value in fields.items() for part in ("--set", f"{field}={value}")]
+            data = str(SEEDLING / "tasks" / task / "train.jsonl")
+            plan = json.loads(loraq("plan", "finetune", NARROW, data, *settings, "--json"))
+            points = plan["learning_rate_choice"]["curve"]
+            curves[f"{task} | {placement}"] = [
+                [float(f"{point['learning_rate']:.4g}"), float(f"{point['relative_loss']:.5g}")] for point in points
+            ]
+        body = ",\n".join(f" {json.dumps(name)}: {json.dumps(curve)}" for name, curve in curves.items())
+        CURVES.write_text("{\n" + body + "\n}\n")
+    finally:
+        loraq("down")
+
+
 def train(loraq, model, task, placement, rate, scratch):
     fields = {**COMMON, **TARGETS[placement], "learning_rate": rate}
     settings = [part for field, value in fields.items() for part in ("--set", f"{field}={value}")]
@@ -265,7 +352,10 @@ def main():
     models = {NARROW: SEEDLING / "model"} | ({WIDE: options.wide} if options.wide else {})
     if not options.table:
         with tempfile.TemporaryDirectory(prefix="loraq-note-") as scratch:
-            measure(Loraq(options.bin, options.home or f"{scratch}/home"), models, results, extra, Path(scratch))
+            loraq = Loraq(options.bin, options.home or f"{scratch}/home")
+            measure(loraq, models, results, extra, Path(scratch))
+            if not CURVES.exists():
+                measure_curves(loraq)
     text = report(results, extra)
     (HERE / "learning-rate.md").write_text(text)
     print(text)

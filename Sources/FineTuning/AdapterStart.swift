@@ -7,6 +7,7 @@ import Transformer
 /// The adapter that a run starts from, and what follows from its shape.
 struct AdapterStart {
     let adapter: Adapter
+    let plan: AdapterPlan
     /// The peak rate; of `find`, none yet.
     let rate: RateChoice
     /// How many matrices each entry of the target modules matches.
@@ -40,7 +41,7 @@ struct AdapterStart {
             targets[count.entry, default: 0] += count.count
         }
         return AdapterStart(
-            adapter: adapter,
+            adapter: adapter, plan: plan,
             rate: rate(recipe, plan, decoder: decoder),
             targets: targets)
     }

@@ -93,7 +93,8 @@ public struct FineTuneJob {
     ) throws -> Ending {
         let rows = passRows(data, evaluation)
         let model = try TrainingStep(
-            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows)
+            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows,
+            dropoutSeed: recipe.seed)
         let identity = RunIdentity(
             base: base, recipe: recipe.digest.text,
             data: Self.digest(data.examples, evaluation?.examples ?? []).text,

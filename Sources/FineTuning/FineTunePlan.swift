@@ -56,7 +56,7 @@ extension FineTuneJob {
         if evaluation != nil, let every = recipe.evalSteps { evaluations += (steps - 1) / every }
         let evaluated =
             evaluations * (evaluation?.examples.reduce(0) { $0 + $1.tokens.count } ?? 0)
-        let parameters = start.adapter.modules.reduce(0) { $0 + $1.a.count + $1.b.count }
+        let parameters = start.plan.parameterCount
         let model = rate.model
         let trainingSeconds = Double(trained) / rate.tokensPerSecond
         return FineTunePlan(
@@ -71,8 +71,8 @@ extension FineTuneJob {
             seconds: trainingSeconds + Double(evaluated) / rate.evaluatedPerSecond
                 + rate.searchSeconds,
             trainingBytes: TrainingStep.byteCount(
-                config: decoder.config, plans: start.adapter.plans, rows: rows,
-                elementType: decoder.elementType),
+                config: decoder.config, plan: start.plan, rows: rows,
+                elementType: decoder.elementType, dropsOut: start.adapter.config.dropout > 0),
             adapterBytes: 4 * parameters,
             // Adapter and both moments.
             checkpointBytes: recipe.savedLimit * 12 * parameters)
@@ -93,7 +93,8 @@ extension FineTuneJob {
         steps: Int, _ control: FineTuneControl
     ) throws -> Rate {
         let model = try TrainingStep(
-            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows)
+            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows,
+            dropoutSeed: recipe.seed)
         let scratch = folder + "/plan"
         try DurableFile.removeTree(scratch)
         defer { try? DurableFile.removeTree(scratch) }

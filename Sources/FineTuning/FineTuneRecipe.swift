@@ -51,7 +51,7 @@ public struct FineTuneRecipe: Sendable, Equatable {
     public var packing = true
     /// `shuffle`: rows in a new seeded order each epoch. Default true.
     public var shuffle = true
-    /// `seed` of the adapter's start, and of the order unless `data_seed` is given. Default 42.
+    /// `seed` of the adapter's start and of a dropout's masks, and of the order unless `data_seed` is given. Default 42.
     public var seed: UInt64 = 42
     public var dataSeed: UInt64?
     /// `train_on`. Default `assistant`.

@@ -43,7 +43,7 @@ extension FineTuneRun {
                 try restore(start)
                 return .failure(Stopped(reason: stop))
             }
-            let (loss, norm, _) = try gradients(of: window(index), control)
+            let (loss, norm, _) = try gradients(of: window(index), step: index, control)
             if let rate {
                 guard loss.isFinite, norm.isFinite else {
                     curve.diverged = true

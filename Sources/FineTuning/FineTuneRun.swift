@@ -191,7 +191,7 @@ public final class FineTuneRun<Model: GradientStep> {
         let rows = window(number)
         let labels = rows.reduce(0) { $0 + training[$1].labelCount }
         let rate = rates?(number) ?? schedule.rate(at: number)
-        let (loss, norm, tokens) = try gradients(of: rows, control)
+        let (loss, norm, tokens) = try gradients(of: rows, step: number, control)
         state.step += 1
         state.tokens += tokens
         state.labels += labels
@@ -219,10 +219,10 @@ public final class FineTuneRun<Model: GradientStep> {
     ///
     /// - Returns: The loss; the norm of the gradients before clipping; the window's tokens.
     func gradients(
-        of rows: ArraySlice<Int>, _ control: FineTuneControl
+        of rows: ArraySlice<Int>, step: Int, _ control: FineTuneControl
     ) throws -> (loss: Double, norm: Double, tokens: Int) {
         let labels = rows.reduce(0) { $0 + training[$1].labelCount }
-        model.zeroGradients()
+        model.beginStep(step)
         var lossSum = 0.0
         var tokens = 0
         for packed in packedGroups(rows) {

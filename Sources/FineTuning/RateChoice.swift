@@ -22,25 +22,26 @@ public struct RateChoice: Sendable, Equatable {
 
 /// `learning_rate: auto`: a formula over the model's width and the share of its matrices that is adapted.
 ///
-/// A small subset wants a higher rate (arXiv 2404.05086), and a narrow model too. The numbers come from the grids in
+/// A small subset wants a higher rate (arXiv 2404.05086), and a narrow model too. The numbers of the share come from the grids in
 /// `Benchmarks/lora-note/learning-rate.md`; docs/lora.md tells how.
 enum AutomaticRate {
     /// The rate of all linear matrices of a model as wide as `referenceWidth`.
     static let referenceRate = 1e-2
     static let referenceWidth = 192.0
+    /// A rule of thumb: the grids are of one width.
     static let widthExponent = 1.0
     static let shareExponent = 0.25
     /// The most that a small share makes of the rate; nothing was measured below a share of 1/16.
     static let shareLimit = 2.0
 
-    /// - Parameters:
-    ///   - plan: What is adapted.
-    ///   - width: Of the residual stream.
+    /// Only linear matrices were measured: where an embedding or head alone is adapted the share changes nothing.
     static func choice(_ plan: AdapterPlan, decoder: Decoder) -> RateChoice {
-        let all = decoder.modules.filter { $0.kind == .linear }
-            .reduce(0) { $0 + $1.inputs + $1.outputs }
-        let adapted = plan.modules.reduce(0) { $0 + $1.module.inputs + $1.module.outputs }
-        let share = min(1, Double(max(1, adapted)) / Double(max(1, all)))
+        func size(_ modules: [AdaptableModule]) -> Double {
+            Double(
+                modules.filter { $0.kind == .linear }.reduce(0) { $0 + $1.inputs + $1.outputs })
+        }
+        let adapted = size(plan.modules.map(\.module))
+        let share = adapted > 0 ? min(1, adapted / size(decoder.modules)) : 1
         return choice(share: share, width: decoder.config.hiddenSize)
     }
 

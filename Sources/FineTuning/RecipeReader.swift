@@ -22,7 +22,6 @@ extension FineTuneRecipe {
             fields.take(key)
             if !value.isNull { adapterFields[key] = value }
         }
-        try refuseWhatIsNotTrained()
         try readOptimizer(&fields)
         try readData(&fields)
         try readReports(&fields)
@@ -30,25 +29,6 @@ extension FineTuneRecipe {
         guard beta1 < 1, beta2 < 1 else {
             throw FineTuneError(
                 .recipe, "must be below 1", field: beta1 < 1 ? "adam_beta2" : "adam_beta1")
-        }
-    }
-
-    /// What the adapter's file format knows and training does not compute.
-    private func refuseWhatIsNotTrained() throws(FineTuneError) {
-        func refuse(_ key: String, _ reason: String) -> FineTuneError {
-            FineTuneError(.recipe, "is \(adapterFields[key]?.text() ?? ""); \(reason)", field: key)
-        }
-        if let value = adapterFields["lora_dropout"], value.double != 0 {
-            throw refuse("lora_dropout", "training with dropout is not supported, only 0")
-        }
-        if let value = adapterFields["bias"], value.string != "none" {
-            throw refuse("bias", "biases are not trained, only \"none\"")
-        }
-        if let value = adapterFields["use_dora"], value.bool != false {
-            throw refuse("use_dora", "training DoRA is not supported")
-        }
-        if let value = adapterFields["modules_to_save"], value.array?.isEmpty != true {
-            throw refuse("modules_to_save", "whole modules are not trained")
         }
     }
 

@@ -25,7 +25,7 @@ struct Rebase: SessionCommand {
         parsing: .unconditional,
         help: "By how much of the old loss the new one may be higher and still be no worse.")
     var tolerance = AdapterRebase.standardTolerance
-    @Flag(help: "Do not wait for the jobs; the command can be repeated to wait.") var noWait = false
+    @Flag(help: "Do not wait for the jobs.") var noWait = false
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
@@ -48,9 +48,9 @@ struct Rebase: SessionCommand {
         try submit.apply(to: &first, session)
         first.label = submit.label ?? "rebase-" + String(first.id.suffix(12))
         var requests: [JobRequest] = []
-        for (place, candidate) in plan.candidates.enumerated() {
+        for candidate in plan.candidates {
             var request = first
-            request.id = try JobRequest.id(first.id, place: place)
+            request.id = try JobRequest.id(first.id, place: candidate.place)
             request.spec = try WireEncoder.encode(
                 AdapterRebase(
                     adapter: candidate.reference, model: plan.new, name: candidate.name,
@@ -108,6 +108,8 @@ struct RebaseList {
         /// With its version.
         let reference: ArtifactReference
         let name: WireName
+        /// Among all adapters of the old base, so that the same command with the same `--id` is the same jobs.
+        let place: Int
         let inputs: [JobRequest.Input]
     }
 
@@ -143,7 +145,8 @@ struct RebaseList {
             throw ArtifactText.missing(
                 "\(from.reference.model.text):\(name)", "adapter", " on \(from.reference)")
         }
-        for (name, artifact) in newest.sorted(by: { $0.key < $1.key }) {
+        for (place, entry) in newest.sorted(by: { $0.key < $1.key }).enumerated() {
+            let (name, artifact) = entry
             guard let reference = ArtifactReference(text: name), let adapter = reference.adapter,
                 wanted?.contains(adapter.text) ?? true
             else { continue }
@@ -154,7 +157,8 @@ struct RebaseList {
             }
             candidates.append(
                 Candidate(
-                    reference: pinned, name: adapter, inputs: Self.inputs(of: artifact)))
+                    reference: pinned, name: adapter, place: place,
+                    inputs: Self.inputs(of: artifact)))
         }
         if newest.isEmpty {
             throw ToolError.usage("\(from.reference) has no adapters")
