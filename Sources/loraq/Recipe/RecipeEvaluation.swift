@@ -9,7 +9,8 @@ extension RecipeDraft {
         let split = value("val_set_size")
         if split != nil, hasFile {
             throw ToolError.usage(
-                "val_set_size and --eval cannot both be given: rows are held out or come from a file")
+                "val_set_size and --eval cannot both be given: rows are held out or come from a file"
+            )
         }
         let needing = ["load_best_model_at_end", "early_stopping_patience"].first {
             value($0).map { $0 != false } ?? false
