@@ -118,6 +118,8 @@ public struct Submission: Sendable, Equatable {
     public var cost: Double = 1
     /// Memory that the task needs beside what its worker has anyway, in bytes; 0: not known.
     public var memoryBytes = 0
+    /// The plugin whose workers run it; nil: any that takes the kind unasked.
+    public var worker: String?
 
     public init(id: JobID, kind: String, spec: [UInt8], digest: Digest, shape: JobShape) {
         self.id = id

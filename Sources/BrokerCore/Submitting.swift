@@ -117,6 +117,7 @@ extension Core {
                 retryAfterMilliseconds: 10_000)
         }
         try checkLimits(submission)
+        try checkWorker(submission)
         guard isKnown(kind: submission.kind) else {
             let kinds = Set(plugins.values.flatMap { $0.kinds.map(\.name) }).sorted()
             throw BrokerError(
@@ -126,6 +127,7 @@ extension Core {
                     : "known kinds: \(kinds.joined(separator: ", "))",
                 details: ["kinds": .list(kinds)])
         }
+        try checkUnasked(submission)
         try checkArtifactWords(submission)
         for dependency in submission.after
         where jobs[dependency.job] == nil && known.jobs[dependency.job] == nil {
@@ -141,6 +143,47 @@ extension Core {
             throw unknownArtifact(reference, after: !submission.after.isEmpty)
         }
         return create(submission, known)
+    }
+
+    /// A job that names a plugin needs that plugin, and its kind there.
+    private func checkWorker(_ submission: Submission) throws(BrokerError) {
+        guard let name = submission.worker else { return }
+        let kinds =
+            plugins[name]?.kinds.map(\.name)
+            ?? workerList.first { $0.hello.plugin == name }.map { Array($0.classes.keys) }
+        guard let kinds else {
+            let known = plugins.keys.sorted().joined(separator: ", ")
+            throw BrokerError(
+                .invalidSpec, .user, "worker: no plugin \"\(name)\" is configured",
+                hint: known.isEmpty ? "see loraq doctor" : "there are: \(known)")
+        }
+        guard kinds.contains(submission.kind) else {
+            throw BrokerError(
+                .unknownKind, .user,
+                "the plugin \"\(name)\" takes no jobs of kind \"\(submission.kind)\"",
+                hint: "its kinds: \(kinds.sorted().joined(separator: ", "))")
+        }
+    }
+
+    /// A job that names no plugin needs one that takes its kind unasked: else it would wait for ever.
+    private func checkUnasked(_ submission: Submission) throws(BrokerError) {
+        let kind = submission.kind
+        let isServed =
+            plugins.values.contains { plugin in
+                serves(plugin.name, nil) && plugin.kinds.contains { $0.name == kind }
+            } || workerList.contains { $0.classes[kind] != nil && serves($0.hello.plugin, nil) }
+        guard submission.worker == nil, !isServed else { return }
+        let names = onRequest(kind: kind).joined(separator: ", ")
+        throw BrokerError(
+            .unknownKind, .user, "no worker plugin takes jobs of kind \"\(kind)\" unasked",
+            hint: "\(names) takes those that name it: --worker PLUGIN")
+    }
+
+    /// The plugins that take jobs of a kind only where they are named, in order of their names.
+    func onRequest(kind: String) -> [String] {
+        plugins.values.filter { plugin in
+            plugin.isOnRequest && plugin.kinds.contains { $0.name == kind }
+        }.map(\.name).sorted()
     }
 
     private func isKnown(kind: String) -> Bool {

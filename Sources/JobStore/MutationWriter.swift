@@ -34,8 +34,8 @@ final class MutationWriter {
         insertJobRow = try prepare(
             """
             INSERT INTO jobs (sequence, id, kind, spec, digest, lines_blob, priority, tenant, label, maximum_seconds,
-            strict, cost, memory_bytes, created_at, \(statusColumns.joined(separator: ", ")))
-            VALUES (\(marks(14 + statusColumns.count)))
+            strict, cost, memory_bytes, worker, created_at, \(statusColumns.joined(separator: ", ")))
+            VALUES (\(marks(15 + statusColumns.count)))
             """)
         updateJobRow = try prepare(
             "UPDATE jobs SET \(statusColumns.map { "\($0) = ?" }.joined(separator: ", ")) WHERE sequence = ?"
@@ -175,6 +175,7 @@ final class MutationWriter {
         insertJobRow.bind(submission.isStrict)
         insertJobRow.bind(submission.cost)
         insertJobRow.bind(submission.memoryBytes)
+        insertJobRow.bind(submission.worker)
         insertJobRow.bind(record.createdAt)
         bind(record.status, to: &insertJobRow)
         try insertJobRow.run()

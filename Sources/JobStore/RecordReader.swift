@@ -7,7 +7,7 @@ enum RecordReader {
     static let jobColumns =
         """
         sequence, id, kind, spec, digest, lines_blob, priority, tenant, label, maximum_seconds, strict, cost,
-        memory_bytes, created_at, \(statusColumns.joined(separator: ", "))
+        memory_bytes, created_at, \(statusColumns.joined(separator: ", ")), worker
         """
 
     /// Jobs of a query over `jobs`, with all that hangs on them.
@@ -69,6 +69,7 @@ enum RecordReader {
         status.metrics = try numbers(row[35])
         status.badLines = row[36]
         status.wholeGeneration = row[37]
+        submission.worker = row[38]
         submission.allowsAnyNumerics = status.allowsAnyNumerics
         return JobRecord(
             submission: submission, sequence: row[0], createdAt: row[13], status: status)

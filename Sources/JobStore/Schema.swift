@@ -6,7 +6,12 @@ enum Schema {
     static let applicationID: Int32 = 0x6C6F_7261
 
     /// One entry per version; each brings a file from the version before to its own.
-    static let migrations = [version1, version2, version3]
+    static let migrations = [version1, version2, version3, version4]
+
+    static let version4 = """
+        -- The plugin whose workers run the job; NULL: any that takes its kind unasked.
+        ALTER TABLE jobs ADD COLUMN worker TEXT;
+        """
 
     static let version3 = """
         -- Result lines whose files are not synced yet. A broker that starts writes them to their files again.

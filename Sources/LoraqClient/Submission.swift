@@ -42,6 +42,8 @@ public struct JobRequest: Sendable {
     public var label: String?
     public var maximumSeconds: Int?
     public var memoryBytes: Int?
+    /// The plugin whose workers run it.
+    public var worker: String?
 
     public init(id: String = JobRequest.newID(), kind: String, spec: JSONValue) {
         self.id = id
@@ -76,6 +78,7 @@ public struct JobRequest: Sendable {
         object["label"] = label.map { .string($0) }
         object["max_seconds"] = maximumSeconds.map { .integer(Int64($0)) }
         object["memory_bytes"] = memoryBytes.map { .integer(Int64($0)) }
+        object["worker"] = worker.map { .string($0) }
         return .object(object)
     }
 

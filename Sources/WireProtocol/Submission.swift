@@ -19,6 +19,8 @@ public struct Submission: Codable, Sendable, Equatable {
     public var memoryBytes: Int?
     /// `any` lets the job go on under other numerics than those of its first attempt.
     public var numerics: NumericsRule?
+    /// The plugin whose workers run it; nil: any that takes the kind unasked.
+    public var worker: WireName?
 
     public static let defaultTenant = "default"
     public static let priorities = -100...100
@@ -28,13 +30,14 @@ public struct Submission: Codable, Sendable, Equatable {
         case id, kind, spec, inputs, after, priority, tenant, label
         case maxSeconds = "max_seconds"
         case memoryBytes = "memory_bytes"
-        case numerics
+        case numerics, worker
     }
 
     public init(
         id: JobID, kind: WireName, spec: JSONValue, inputs: [SubmissionInput] = [],
         after: [Dependency] = [], priority: Int = 0, tenant: WireName? = nil, label: String? = nil,
-        maxSeconds: Int? = nil, memoryBytes: Int? = nil, numerics: NumericsRule? = nil
+        maxSeconds: Int? = nil, memoryBytes: Int? = nil, numerics: NumericsRule? = nil,
+        worker: WireName? = nil
     ) {
         self.id = id
         self.kind = kind
@@ -47,6 +50,7 @@ public struct Submission: Codable, Sendable, Equatable {
         self.maxSeconds = maxSeconds
         self.memoryBytes = memoryBytes
         self.numerics = numerics
+        self.worker = worker
     }
 
     public init(from decoder: any Decoder) throws {
@@ -64,6 +68,7 @@ public struct Submission: Codable, Sendable, Equatable {
         maxSeconds = try fields.decodeIfPresent(Int.self, forKey: .maxSeconds)
         memoryBytes = try fields.decodeIfPresent(Int.self, forKey: .memoryBytes)
         numerics = try fields.decodeIfPresent(NumericsRule.self, forKey: .numerics)
+        worker = try fields.decodeIfPresent(WireName.self, forKey: .worker)
         try check()
     }
 

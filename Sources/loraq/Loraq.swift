@@ -25,7 +25,7 @@ struct Loraq: ParsableCommand {
                 name: "Broker",
                 subcommands: [
                     Up.self, Down.self, Ping.self, Doctor.self, Workers.self, Backup.self,
-                    Keys.self,
+                    Keys.self, ConformanceCommand.self,
                 ]),
             CommandGroup(name: "Models and adapters", subcommands: [Models.self, Adapters.self]),
             CommandGroup(
@@ -38,8 +38,8 @@ struct Loraq: ParsableCommand {
                 name: "Jobs",
                 subcommands: [
                     Jobs.self, Status.self, Wait.self, Results.self, Errors.self, Cancel.self,
-                    Retry.self, Hold.self, Release.self, Explain.self, Verify.self, Logs.self,
-                    Events.self, Top.self, Watch.self, Report.self,
+                    Retry.self, Hold.self, Release.self, Explain.self, Verify.self, Compare.self,
+                    Logs.self, Events.self, Top.self, Watch.self, Report.self,
                 ]),
         ])
 

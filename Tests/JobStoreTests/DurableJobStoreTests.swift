@@ -89,11 +89,39 @@ func makeResult(_ job: JobRecord, line: Int, order: Int64, generation: Int = 1, 
         #expect(settings["synchronous"] == "2")
         #expect(settings["journal_mode"] == "wal")
         #expect(settings["foreign_keys"] == "1")
-        #expect(settings["user_version"] == "3")
+        #expect(settings["user_version"] == "4")
         store.close()
         let again = try DurableJobStore(path: scratch.path)
         #expect(again.epoch == store.epoch + 1)
         again.close()
+    }
+
+    @Test func aFileOfAnOlderVersionIsBroughtUpToDateWithItsJobs() throws {
+        let scratch = try Scratch()
+        let older = try DatabaseQueue(path: scratch.path)
+        try older.writeWithoutTransaction { database in
+            for sql in Schema.migrations.prefix(2) { try database.execute(sql: sql) }
+            try database.execute(sql: "PRAGMA application_id = \(Schema.applicationID)")
+            try database.execute(sql: "PRAGMA user_version = 2")
+            try database.execute(
+                sql: """
+                    INSERT INTO jobs (sequence, id, kind, spec, digest, priority, tenant, strict, cost, memory_bytes,
+                    created_at, state, held, total, leased, backoff, done, failed, cancelled, dead, generation,
+                    first_open_line, result_count, any_numerics, attempts, worked_ns, bad_lines)
+                    VALUES (1, ?, 'echo', '{}', ?, 0, 'default', 0, 1, 0, 5, 'queued', 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
+                    0, 0, 0)
+                    """, arguments: [makeID(1).description, try makeDigest(1).text])
+        }
+        try older.close()
+        var store = try DurableJobStore(path: scratch.path)
+        #expect(try store.reload().jobs.map(\.submission.worker) == [nil])
+        var second = try makeJob(2)
+        second.submission.worker = "peft"
+        #expect(store.commit([.insertJob(second)]) == nil)
+        store.close()
+        store = try DurableJobStore(path: scratch.path)
+        #expect(try store.reload().jobs.map(\.submission.worker) == [nil, "peft"])
+        store.close()
     }
 
     @Test func everythingComesBackAfterReopening() throws {
@@ -111,6 +139,7 @@ func makeResult(_ job: JobRecord, line: Int, order: Int64, generation: Int = 1, 
         job.submission.maximumSeconds = 3.5
         job.submission.isStrict = true
         job.submission.memoryBytes = 42
+        job.submission.worker = "peft"
         job.bindings = ["M": ArtifactKey(name: "M", version: 1), "B:x": nil]
         job.status.state = .running
         job.status.startedAt = 6

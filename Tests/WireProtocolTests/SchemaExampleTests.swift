@@ -56,6 +56,7 @@ private let checks: [ExampleCheck] = [
     header("job_states.reply", JobStatesReply.self), header("list.request", ListRequest.self),
     header("retry.request", RetryRequest.self), header("retry.reply", RetryReply.self),
     header("explain.request", ExplainRequest.self), header("explain.reply", ExplainReply.self),
+    header("input.request", InputRequest.self), header("input.reply", InputReply.self),
     header("verify.request", VerifyRequest.self), header("verify.reply", VerifyReply.self),
     header("backup.request", BackupRequest.self), header("backup.reply", BackupReply.self),
     header("fetch.request", FetchRequest.self), header("fetch.reply", FetchReply.self),
