@@ -68,6 +68,7 @@ public struct FineTuneSummary: Sendable, Equatable {
     public var firstLoss: Double
     public var lastLoss: Double
     public var evalLossBefore: Double?
+    /// Of the adapter that is written.
     public var evalLossAfter: Double?
     /// Of training, in all attempts.
     public var seconds: Double
@@ -78,5 +79,14 @@ public struct FineTuneSummary: Sendable, Equatable {
     public var trainableParameters: Int
     /// The checkpoint that this attempt went on from.
     public var resumedFromStep: Int?
+    /// Steps that the recipe asks for.
+    public var plannedSteps = 0
+    /// The step with the lowest evaluation loss, and the loss; nil without evaluations.
+    public var bestStep: Int?
+    public var bestEvalLoss: Double?
+    /// The step whose state is the adapter.
+    public var adapterStep = 0
+    /// Why the run ended before `plannedSteps`.
+    public var end: EarlyEnd?
     public var warnings: [String]
 }

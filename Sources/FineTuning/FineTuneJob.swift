@@ -67,8 +67,10 @@ public struct FineTuneJob {
         }
     }
 
-    func read(_ path: String, _ control: FineTuneControl) throws -> TrainingDataset {
-        try TrainingDataset.read(path: path, builder: builder) { _, _ in
+    func read(
+        _ path: String, _ control: FineTuneControl, lines: (Int) -> Bool = { _ in true }
+    ) throws -> TrainingDataset {
+        try TrainingDataset.read(path: path, builder: builder, lines: lines) { _, _ in
             if let reason = control.stopRequested() { throw Stopped(reason: reason) }
             control.advanced(1)
         }
@@ -81,10 +83,7 @@ public struct FineTuneJob {
         let start = try AdapterStart.make(
             recipe: recipe, startingAdapter: startingAdapter, decoder: decoder,
             baseModelName: baseModelName)
-        let data = try read(trainingPath, control)
-        try data.requireLabels()
-        let evaluation = try evaluationPath.map { try read($0, control) }
-        try evaluation?.requireLabels()
+        let (data, evaluation) = try readRows(control)
         return (start, data, evaluation)
     }
 
@@ -110,7 +109,8 @@ public struct FineTuneJob {
         switch try run.run(control) {
         case .stopped(let reason, let step): return .stopped(reason, step: step)
         case .finished(var summary):
-            summary.warnings = data.report.warnings + summary.warnings
+            summary.warnings =
+                data.report.warnings + Self.overlapWarnings(data, evaluation) + summary.warnings
             return .finished(
                 try product(model.adapter(), start, summary, data, evaluation, identity))
         }
@@ -148,6 +148,12 @@ public struct FineTuneJob {
             "last_loss": .number(summary.lastLoss),
             "eval_loss_before": summary.evalLossBefore.map(JSONValue.number) ?? .null,
             "eval_loss_after": summary.evalLossAfter.map(JSONValue.number) ?? .null,
+            "planned_steps": .integer(Int64(summary.plannedSteps)),
+            "adapter_step": .integer(Int64(summary.adapterStep)),
+            "stopped": summary.end?.json ?? .null,
+            "held_out_lines": recipe.heldOut == nil
+                ? .null
+                : .array((evaluation?.examples ?? []).map { .integer(Int64($0.line)) }),
         ]
         try DurableFile.write(record.serialized(pretty: true), to: path + "/training.json")
         let bytes = try FilePath.entries(of: path).reduce(0) {
@@ -155,6 +161,7 @@ public struct FineTuneJob {
         }
         return FineTuneProduct(
             summary: summary, report: data.report, evaluationReport: evaluation?.report,
+            evaluationLines: evaluation?.examples.map(\.line),
             adapterFolder: path, adapterDigest: digest, data: identity.data, adapterBytes: bytes,
             targets: start.targets)
     }
@@ -182,6 +189,8 @@ public struct FineTuneProduct: Sendable {
     /// The account of the training rows.
     public var report: DatasetReport
     public var evaluationReport: DatasetReport?
+    /// The evaluated rows, by their line in the evaluation file, or in the training file where some were held out.
+    public var evaluationLines: [Int]?
     /// A PEFT folder, with `training.json` beside PEFT's two files.
     public var adapterFolder: String
     public var adapterDigest: ContentDigest

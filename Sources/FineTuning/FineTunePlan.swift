@@ -102,6 +102,7 @@ extension FineTuneJob {
         short.maximumSteps = max(2, min(Self.measuredSteps, steps))
         short.saveSteps = short.maximumSteps ?? 1
         short.loggingSteps = 1
+        short.stopping = .none
         let run = try FineTuneRun(
             model: model, recipe: short, training: data.examples,
             identity: RunIdentity(

@@ -62,6 +62,9 @@ public struct FineTuneRecipe: Sendable, Equatable {
     public var loggingSteps = 1
     /// `eval_steps`: between evaluations; nil: before and after only.
     public var evalSteps: Int?
+    /// `val_set_size`: rows of the training file to evaluate instead of training them; nil: none.
+    public var heldOut: HeldOutRows?
+    public var stopping = StopRules()
     /// `save_steps`: between checkpoints. Default 50.
     public var saveSteps = 50
     /// `save_total_limit`: checkpoints kept. Default 2.
@@ -106,11 +109,14 @@ public struct FineTuneRecipe: Sendable, Equatable {
         }
         if sharesB { members.append(("share_b", true)) }
         members += [("adapter", startingAdapter.map(JSONValue.string) ?? .null)]
+        // Evaluations at intervals decide which state is kept and when a run ends.
+        members += [("eval_steps", whole(evalSteps)), ("val_set_size", heldOut?.json ?? .null)]
+        members += stopping.members
         return .object(JSONObject(members))
     }
 
     /// Names what is computed: two recipes with equal values have one digest, however they were written. How often
-    /// something is saved or told is not in it.
+    /// something is saved or told is not in it, but for evaluations.
     public var digest: ContentDigest { ContentDigest(of: json.serialized(sortedKeys: true)) }
 
     /// Warm-up steps of a run of `total` optimizer steps.

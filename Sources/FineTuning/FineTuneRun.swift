@@ -14,12 +14,12 @@ public final class FineTuneRun<Model: GradientStep> {
     let model: Model
     let recipe: FineTuneRecipe
     let training: [TrainingExample]
-    private let evaluation: [TrainingExample]
-    private var schedule: LearningRateSchedule
+    let evaluation: [TrainingExample]
+    var schedule: LearningRateSchedule
     let plan: BatchPlan
     private let identity: RunIdentity
-    private let store: CheckpointStore
-    private let metrics: MetricsLog
+    let store: CheckpointStore
+    let metrics: MetricsLog
     let compute: Compute
     let clock: () -> MonotonicTime
     private let rates: ((Int) -> Double)?
@@ -29,12 +29,18 @@ public final class FineTuneRun<Model: GradientStep> {
     var optimizer: AdamW
     var state = RunState()
     private var order: (epoch: Int, rows: [Int])?
-    private var warnings: [String] = []
+    var warnings: [String] = []
     /// How the peak rate came about, once the run has begun.
     public internal(set) var rateChoice: RateChoice
     /// What the range test of this attempt took.
     public internal(set) var searchSeconds = 0.0
     private var resumedFromStep: Int?
+    /// The step of the newest checkpoint; none is written twice.
+    var savedStep: Int?
+    /// What the last step or evaluation made of the run, where that is its end.
+    var pendingEnd: EarlyEnd?
+
+    var rules: StopRules { recipe.stopping }
 
     public var totalSteps: Int { schedule.totalSteps }
 
@@ -103,70 +109,74 @@ public final class FineTuneRun<Model: GradientStep> {
         let earlierSeconds = state.seconds
         let earlierTokens = state.tokens
         func elapsed() -> Double { (clock() - begun).seconds }
-        if state.step == 0, !evaluation.isEmpty, state.evalLossBefore == nil {
-            switch try evaluate(control) {
-            case .loss(let loss):
-                state.evalLossBefore = loss
-                try record(evalLoss: loss, control, rate: 0)
-            case .stopped(let stop): return .stopped(stop, step: 0)
-            }
+        if state.step == 0, !evaluation.isEmpty, state.evalLossBefore == nil,
+            let stop = try evaluateAndTell(control, rate: 0)
+        {
+            return .stopped(stop, step: 0)
         }
         let trainingBegun = clock()
-        while state.step < schedule.totalSteps {
+        var rate = 0.0
+        while true {
+            if isEvaluationDue, let stop = try evaluateAndTell(control, rate: rate) {
+                try saveIfNew()
+                return .stopped(stop, step: state.step)
+            }
+            try saveIfDue()
+            guard state.step < schedule.totalSteps, state.watch.end == nil else { break }
             if let stop = control.stopRequested() {
                 try saveIfNew()
                 return .stopped(stop, step: state.step)
             }
             let outcome = try trainStep(control)
             state.seconds = earlierSeconds + elapsed()
-            let rate =
+            rate =
                 Double(state.tokens - earlierTokens)
                 / max(1e-9, (clock() - trainingBegun).seconds)
             try record(outcome, control, rate: rate)
-            let isLast = state.step == schedule.totalSteps
-            if let every = recipe.evalSteps, state.step % every == 0, !isLast, !evaluation.isEmpty,
-                case .loss(let loss) = try evaluate(control)
-            {
-                try record(evalLoss: loss, control, rate: rate)
-            }
-            if state.step % recipe.saveSteps == 0 || isLast { try save() }
+            try endIfPending()
         }
-        return try finish(control, trainedTokens: state.tokens - earlierTokens)
+        return try finish(control)
     }
 
-    private func finish(
-        _ control: FineTuneControl, trainedTokens: Int
-    ) throws -> FineTuneEnding {
+    private func finish(_ control: FineTuneControl) throws -> FineTuneEnding {
         guard state.optimizerStep > 0, let first = state.firstLoss, let last = state.lastLoss else {
             throw FineTuneError(
                 .nonFinite,
                 "every step had a loss or gradient that is not finite: nothing was learned")
         }
-        var after: Double?
-        if !evaluation.isEmpty {
-            switch try evaluate(control) {
-            case .loss(let loss):
-                after = loss
-                try record(evalLoss: loss, control, rate: 0)
-            case .stopped(let stop): return .stopped(stop, step: state.step)
-            }
+        if !evaluation.isEmpty, state.watch.end == nil,
+            let stop = try evaluateAndTell(control, rate: 0)
+        {
+            return .stopped(stop, step: state.step)
         }
-        if !state.skippedSteps.isEmpty {
-            warnings.append(
-                "steps left out because a loss or gradient was not finite: "
-                    + state.skippedSteps.map(String.init).joined(separator: ", "))
+        var adapterStep = state.step
+        var after = state.watch.evaluatedLoss
+        if rules.keepsBest, let best = state.watch.bestStep {
+            if best != state.step { try goBack(to: best) }
+            adapterStep = best
+            after = state.watch.bestLoss
         }
+        addWarnings(adapterStep: adapterStep)
         return .finished(
-            FineTuneSummary(
-                steps: state.step, skippedSteps: state.skippedSteps,
-                epochs: Double(state.step) / Double(plan.stepsPerEpoch), tokens: state.tokens,
-                labels: state.labels, firstLoss: first, lastLoss: last,
-                evalLossBefore: state.evalLossBefore, evalLossAfter: after, seconds: state.seconds,
-                tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
-                peakBytes: HostResources.peakResidentBytes(), rate: rateChoice,
-                trainableParameters: model.trainedTensors.reduce(0) { $0 + $1.range.count }
-                    - (shared?.copiedCount ?? 0),
-                resumedFromStep: resumedFromStep, warnings: warnings))
+            summary(first: first, last: last, evalLossAfter: after, adapterStep: adapterStep))
+    }
+
+    private func summary(
+        first: Double, last: Double, evalLossAfter: Double?, adapterStep: Int
+    ) -> FineTuneSummary {
+        FineTuneSummary(
+            steps: state.step, skippedSteps: state.skippedSteps,
+            epochs: Double(state.step) / Double(plan.stepsPerEpoch), tokens: state.tokens,
+            labels: state.labels, firstLoss: first, lastLoss: last,
+            evalLossBefore: state.evalLossBefore, evalLossAfter: evalLossAfter,
+            seconds: state.seconds,
+            tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
+            peakBytes: HostResources.peakResidentBytes(), rate: rateChoice,
+            trainableParameters: model.trainedTensors.reduce(0) { $0 + $1.range.count }
+                - (shared?.copiedCount ?? 0), resumedFromStep: resumedFromStep,
+            plannedSteps: schedule.totalSteps, bestStep: state.watch.bestStep,
+            bestEvalLoss: state.watch.bestLoss, adapterStep: adapterStep, end: state.watch.end,
+            warnings: warnings)
     }
 
     // MARK: One step
@@ -186,20 +196,22 @@ public final class FineTuneRun<Model: GradientStep> {
         state.tokens += tokens
         state.labels += labels
         guard loss.isFinite, norm.isFinite else {
-            return try skip(
+            return skip(
                 number, rate,
                 loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
         }
         guard try update(rate: rate, peak: schedule.peak, norm: norm) else {
-            throw FineTuneError(
-                .nonFinite,
-                "a weight became infinite or NaN at step \(number) with learning rate \(rate); "
-                    + "lower the learning rate")
+            let reason = "a weight became infinite or NaN"
+            pendingEnd = EarlyEnd(
+                .nonFinite, step: state.step,
+                "\(reason) at step \(number) with learning rate \(rate); lower the learning rate")
+            return .skipped(reason: reason, learningRate: rate)
         }
         state.optimizerStep = optimizer.step
         state.consecutiveSkips = 0
         state.firstLoss = state.firstLoss ?? loss
         state.lastLoss = loss
+        pendingEnd = state.watch.trained(loss, step: state.step, rules: rules)
         return .trained(loss: loss, norm: norm, learningRate: rate, tokens: tokens, labels: labels)
     }
 
@@ -252,12 +264,12 @@ public final class FineTuneRun<Model: GradientStep> {
         return true
     }
 
-    private func skip(_ number: Int, _ rate: Double, _ reason: String) throws -> StepOutcome {
+    private func skip(_ number: Int, _ rate: Double, _ reason: String) -> StepOutcome {
         state.skippedSteps.append(number)
         state.consecutiveSkips += 1
-        guard state.consecutiveSkips < Self.maximumConsecutiveSkips else {
-            throw FineTuneError(
-                .nonFinite,
+        if state.consecutiveSkips >= Self.maximumConsecutiveSkips {
+            pendingEnd = EarlyEnd(
+                .nonFinite, step: state.step,
                 "\(reason) at step \(number) and the \(state.consecutiveSkips - 1) steps before it; "
                     + "lower the learning rate or look at the rows")
         }
@@ -275,6 +287,28 @@ public final class FineTuneRun<Model: GradientStep> {
     private enum EvaluationOutcome {
         case loss(Double)
         case stopped(FineTuneStop)
+    }
+
+    /// - Returns: The stop that broke the evaluation off.
+    private func evaluateAndTell(_ control: FineTuneControl, rate: Double) throws -> FineTuneStop? {
+        switch try evaluate(control) {
+        case .stopped(let stop): return stop
+        case .loss(let loss):
+            guard loss.isFinite else {
+                let message = "the evaluation's loss is not finite after step \(state.step)"
+                if state.step == 0 { throw FineTuneError(.nonFinite, message) }
+                pendingEnd = EarlyEnd(.nonFinite, step: state.step, message)
+                try endIfPending()
+                return nil
+            }
+            if state.step == 0 { state.evalLossBefore = loss }
+            let isLast = state.step == schedule.totalSteps
+            state.watch.evaluated(
+                loss, step: state.step, rules: isLast ? rules.withoutPatience : rules)
+            try record(evalLoss: loss, control, rate: rate)
+            if let end = state.watch.end { try record(end) }
+            return nil
+        }
     }
 
     /// Loss sum over all labels of the evaluation rows divided by their number.
@@ -317,18 +351,25 @@ public final class FineTuneRun<Model: GradientStep> {
         try CheckpointStore.restore(loaded.moment2, into: optimizer.moment2)
         try model.parametersChanged()
         state = loaded.state
+        savedStep = state.step
         optimizer.step = state.optimizerStep
         resumedFromStep = state.step
         if let reason = loaded.identity.inexactness(identity) {
             warnings.append(
                 "resumed from step \(state.step), but not to the same bits: \(reason)")
         }
-        try metrics.truncate(after: state.step, lastStep: schedule.totalSteps)
+        try metrics.truncate(
+            after: state.step, lastStep: schedule.totalSteps,
+            isEvaluated: state.watch.evaluatedStep == state.step)
     }
 
     func save() throws {
+        if state.watch.stepsAbove == 0, state.consecutiveSkips == 0 {
+            state.watch.goodCheckpoint = state.step
+        }
         try store.write(
             state, identity: identity, model: model, optimizer: optimizer, limit: recipe.savedLimit)
+        savedStep = state.step
     }
 
     /// Takes a peak rate that the range test found, in this attempt or an earlier one.
@@ -343,7 +384,7 @@ public final class FineTuneRun<Model: GradientStep> {
     }
 
     private func saveIfNew() throws {
-        if store.steps().last != state.step { try save() }
+        if savedStep != state.step { try save() }
     }
 
     // MARK: Reports
@@ -383,10 +424,12 @@ public final class FineTuneRun<Model: GradientStep> {
     ) throws {
         var progress = progress(.evaluating, rate: rate)
         progress.evalLoss = evalLoss
-        try metrics.append([
-            "step": .integer(Int64(state.step)), "epoch": .number(progress.epoch),
-            "eval_loss": .number(evalLoss),
+        var line = JSONObject([
+            ("step", .integer(Int64(state.step))), ("epoch", .number(progress.epoch)),
+            ("eval_loss", .number(evalLoss)),
         ])
+        if state.watch.bestStep == state.step { line["best"] = true }
+        try metrics.append(.object(line))
         control.report(progress)
     }
 

@@ -114,6 +114,15 @@ extension FineTuneRecipe {
     private mutating func readReports(_ fields: inout RecipeFields) throws(FineTuneError) {
         loggingSteps = try fields.whole("logging_steps", from: 1) ?? loggingSteps
         evalSteps = try fields.whole("eval_steps", from: 1)
+        if let size = try fields.number("val_set_size", above: 0) {
+            guard let rows = HeldOutRows(size) else {
+                throw FineTuneError(
+                    .recipe, "must be a share below 1 or a whole number of rows, not \(size)",
+                    field: "val_set_size")
+            }
+            heldOut = rows
+        }
+        try stopping.read(&fields, evalSteps: evalSteps)
         saveSteps = try fields.whole("save_steps", from: 1) ?? saveSteps
         savedLimit = try fields.whole("save_total_limit", from: 1) ?? savedLimit
         startingAdapter = try fields.text("adapter")

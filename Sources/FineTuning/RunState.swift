@@ -17,6 +17,7 @@ struct RunState: Sendable, Equatable {
     var evalLossBefore: Double?
     /// Seconds of training in all attempts.
     var seconds = 0.0
+    var watch = RunWatch()
     /// The range test of `learning_rate: find`, from which the peak rate follows.
     var rateCurve: RateCurve?
 
@@ -29,6 +30,7 @@ struct RunState: Sendable, Equatable {
             "tokens": .integer(Int64(tokens)), "labels": .integer(Int64(labels)),
             "first_loss": optional(firstLoss), "last_loss": optional(lastLoss),
             "eval_loss_before": optional(evalLossBefore), "seconds": .number(seconds),
+            "watch": watch.json,
         ]
         if let rateCurve { json["rate_curve"] = rateCurve.json }
         return .object(json)
@@ -55,6 +57,7 @@ struct RunState: Sendable, Equatable {
         firstLoss = json["first_loss"]?.double
         lastLoss = json["last_loss"]?.double
         evalLossBefore = json["eval_loss_before"]?.double
+        watch = RunWatch(json: json["watch"] ?? .null)
         if let curve = json["rate_curve"] {
             guard let curve = RateCurve(json: curve) else { return nil }
             rateCurve = curve

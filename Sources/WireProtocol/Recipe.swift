@@ -85,6 +85,13 @@ public struct Recipe: Codable, Sendable, Equatable {
         "max_grad_norm": .nonNegative,
         // Reports and checkpoints
         "eval_steps": .integer(1...1_000_000_000),
+        "val_set_size": .positive,
+        "load_best_model_at_end": .flag,
+        "metric_for_best_model": .word(["eval_loss", "loss"]),
+        "early_stopping_patience": .integer(1...1_000_000_000),
+        "early_stopping_threshold": .nonNegative,
+        "divergence_threshold": .nonNegative,
+        "divergence_patience": .integer(1...1_000_000_000),
         "logging_steps": .integer(1...1_000_000_000),
         "save_steps": .integer(1...1_000_000_000),
         "save_total_limit": .integer(1...10_000),

@@ -41,7 +41,14 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
     public var firstLoss: Double
     public var lastLoss: Double
     public var evalLossBefore: Double?
+    /// Of the adapter that was made.
     public var evalLossAfter: Double?
+    /// Where rows were evaluated.
+    public var evaluation: Evaluation?
+    /// Where the run ended early.
+    public var stopped: Stopped?
+    /// The digests of the files that were trained and evaluated, by the input's name.
+    public var inputs: [String: BlobDigest]?
     /// The peak rate.
     public var learningRate: Double
     /// Where the recipe said `auto` or `find`.
@@ -76,6 +83,9 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         case lastLoss = "last_loss"
         case evalLossBefore = "eval_loss_before"
         case evalLossAfter = "eval_loss_after"
+        case evaluation
+        case stopped
+        case inputs
         case learningRate = "learning_rate"
         case learningRateChoice = "learning_rate_choice"
         case trainableParameters = "trainable_parameters"

@@ -114,7 +114,7 @@ enum FinetuneKind {
         // What `prepare` noted of the model, such as an end token that was never trained, concerns its adapters too.
         let warnings = summary.warnings + model.prepared.manifest.notes
         let shown = 100
-        let result = FinetuneResult(
+        var result = FinetuneResult(
             adapter: FinetuneResult.Product(name: reference, digest: artifact.digest),
             rows: product.report.rows, trainedRows: product.report.usableRows,
             refused: product.report.refused.prefix(shown).map(TrainingSource.wire),
@@ -133,6 +133,15 @@ enum FinetuneKind {
             peakBytes: summary.peakBytes, dtype: model.decoder.elementType.rawValue,
             numerics: context.numerics, resumedFromStep: summary.resumedFromStep,
             warnings: warnings.isEmpty ? nil : warnings)
+        result.evaluation = evaluation(product, recipe)
+        result.inputs = Dictionary(
+            context.envelope.inputs.map { ($0.name.text, $0.digest) },
+            uniquingKeysWith: { first, _ in first })
+        result.stopped = summary.end.map {
+            FinetuneResult.Stopped(
+                reason: reason($0.reason), step: $0.step, plannedSteps: summary.plannedSteps,
+                message: $0.message)
+        }
         var metrics = [
             "first_loss": summary.firstLoss, "last_loss": summary.lastLoss,
             "seconds": summary.seconds,
@@ -141,10 +150,33 @@ enum FinetuneKind {
         ]
         metrics["eval_loss"] = summary.evalLossAfter
         metrics["eval_loss_before"] = summary.evalLossBefore
+        metrics["best_eval_loss"] = summary.bestEvalLoss
         return JobOutcome(
             result: try WireEncoder.encode(result),
             usage: ["tokens": Double(summary.tokens), "label_tokens": Double(summary.labels)],
             metrics: metrics, artifacts: [artifact])
+    }
+}
+
+extension FinetuneKind {
+    fileprivate static func reason(_ reason: EarlyEnd.Reason) -> FinetuneResult.Stopped.Reason {
+        switch reason {
+        case .earlyStopping: .earlyStopping
+        case .divergence: .divergence
+        case .nonFinite: .nonFinite
+        }
+    }
+
+    fileprivate static func evaluation(
+        _ product: FineTuneProduct, _ recipe: FineTuneRecipe
+    ) -> FinetuneResult.Evaluation? {
+        product.evaluationLines.map { lines in
+            FinetuneResult.Evaluation(
+                rows: lines.count,
+                lines: Array(lines.prefix(FinetuneResult.Evaluation.maximumLines)),
+                heldOut: recipe.heldOut != nil, bestStep: product.summary.bestStep,
+                bestLoss: product.summary.bestEvalLoss, adapterStep: product.summary.adapterStep)
+        }
     }
 }
 

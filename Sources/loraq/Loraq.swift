@@ -39,8 +39,7 @@ struct Loraq: ParsableCommand {
                 subcommands: [
                     Jobs.self, Status.self, Wait.self, Results.self, Errors.self, Cancel.self,
                     Retry.self, Hold.self, Release.self, Explain.self, Verify.self, Compare.self,
-                    Logs.self,
-                    Events.self, Top.self,
+                    Logs.self, Events.self, Top.self, Watch.self, Report.self,
                 ]),
         ])
 

@@ -16,6 +16,11 @@ enum FinetuneSummary {
             parts.append(
                 "eval loss \(HumanText.significant(before)) → \(HumanText.significant(after))")
         }
+        if let step = result?["evaluation"]?["adapter_step"]?.integer,
+            let steps = result?["steps"]?.integer, step < steps
+        {
+            parts.append("best at step \(HumanText.count(step)), which is the adapter")
+        }
         if let rate = result?["tokens_per_second"]?.double {
             parts.append(HumanText.rate(rate, unit: "tokens"))
         }
