@@ -7,7 +7,7 @@ BIN = .build/release
 PYTHON = .venv/bin/python
 PACKAGES = libzmq3-dev libopenblas-dev libpcre2-dev libsqlite3-dev python3-venv
 
-.PHONY: bench-queue chaos garbage fuzz simulate build demo demo-smollm2 test test-swift test-python lint format bench install uninstall clean system-packages
+.PHONY: bench bench-peers bench-queue bench-rows chaos garbage fuzz simulate build demo demo-smollm2 test test-swift test-python test-peft lint format install uninstall clean system-packages
 
 build: system-packages
 	swift build $(SWIFT_BUILD_FLAGS)
@@ -26,6 +26,14 @@ test-swift: system-packages
 
 test-python: build .venv/stamp
 	LORAQ_BIN=$(CURDIR)/$(BIN) $(PYTHON) -m pytest -q Tests/python clients/python/tests
+
+# The PEFT worker beside the native one. PEFT_PYTHON: a Python with torch, transformers and peft; without it one is made.
+test-peft: build .venv/stamp $(if $(PEFT_PYTHON),,.venv-peft/stamp)
+	LORAQ_BIN=$(CURDIR)/$(BIN) LORAQ_PEFT_PYTHON=$(or $(PEFT_PYTHON),$(CURDIR)/.venv-peft/workers/peft/venv/bin/python) $(PYTHON) -m pytest -q workers/peft/tests
+
+.venv-peft/stamp: workers/peft/requirements.txt workers/peft/install.py
+	python3 workers/peft/install.py --cpu --home .venv-peft
+	touch $@
 
 # SEEDS=n: the first n histories of the broker's core; SEEDS=a..b: those (a failed one says how to replay it).
 SEEDS ?= 2000
@@ -55,10 +63,17 @@ lint: .venv/stamp
 format:
 	swift format --in-place --recursive Sources Tests Package.swift
 
-# MODEL: a Hugging Face folder; PEERS: a Python with torch, transformers and peft (without it only loraq is measured).
+# The speed table, beside its peers. ROWS=a,b: those rows only (`make bench-rows` tells them); QUICK=1: small rounds, to see that all runs;
+# ROUNDS=n; PEERS: the folder that `make bench-peers` fills; DATA: models, figures and logs; MODEL: SmolLM2-135M-Instruct's folder.
 bench: build .venv/stamp
-	@test -n "$(MODEL)" || { echo 'usage: make bench MODEL=folder [PEERS=python]'; exit 2; }
-	$(PYTHON) Benchmarks/run.py --bin $(BIN) --model $(MODEL) $(if $(PEERS),--peers $(PEERS)) --write
+	$(PYTHON) Benchmarks/bench.py --bin $(BIN) $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(PEERS),--peers $(PEERS)) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL))
+
+bench-rows:
+	@python3 Benchmarks/bench.py --list
+
+bench-peers:
+	python3 Benchmarks/peers/install.py $(or $(PEERS),$(HOME)/.cache/loraq-peers)
 
 # The queue alone, on tasks that do nothing. PEERS: a Python with hyperqueue and rq (and redis-server on PATH).
 SCALE ?= 1
@@ -80,7 +95,7 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/loraq $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_loraq $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/loraq.fish
 
 clean:
-	rm -rf .build .venv .demo .demo-smollm2
+	rm -rf .build .venv .venv-peft .demo .demo-smollm2
 
 # Installs what is missing where it may, otherwise prints the one command to type.
 system-packages:

@@ -57,6 +57,9 @@ let package = Package(
                 logging,
             ]),
         .target(
+            name: "Conformance",
+            dependencies: ["WireProtocol", "ZeroMQ", "JSONModel", "LinuxSystem"]),
+        .target(
             name: "LoraqClient",
             dependencies: ["WireProtocol", "ZeroMQ", "JSONModel", "LinuxSystem", logging]),
 
@@ -99,7 +102,8 @@ let package = Package(
         .executableTarget(
             name: "loraq",
             dependencies: [
-                "LoraqClient", "WireProtocol", "JSONModel", "LinuxSystem", argumentParser, yams,
+                "Conformance", "LoraqClient", "WireProtocol", "JSONModel", "LinuxSystem",
+                argumentParser, yams,
             ]),
         .executableTarget(
             name: "loraqd",

@@ -7,9 +7,7 @@ adapter, or one of all at random. Prints tokens/s of each, how often an adapter 
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
 import random
 import shutil
@@ -18,12 +16,12 @@ import sys
 import tempfile
 import time
 
-from loraq import Client
-from run import ROOT, machine
+from host import ROOT, forget_test_settings
 
-sys.path.insert(0, str(ROOT / "examples" / "demo"))
+sys.path[:0] = [str(ROOT / "clients" / "python" / "src"), str(ROOT / "examples" / "demo")]
 
 from demo import Loraq
+from loraq import Client
 
 TASK = ROOT / "examples" / "seedling" / "tasks" / "iso-date"
 
@@ -91,8 +89,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=8, help="the most tokens of an answer")
     options = parser.parse_args()
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        os.environ.pop(name, None)
+    forget_test_settings()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="loraq-many-"))
     loraq = Loraq(options.bin.resolve(), folder / "home")
     try:
@@ -110,7 +107,6 @@ def main() -> None:
     finally:
         subprocess.run([loraq.program, "down", "--home", folder / "home"], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"## {datetime.date.today()}: many adapters, {machine()}\n")
     print(f"{options.model.name}, r={options.rank} on all linears; {options.lines:,} lines of at most {options.tokens} new tokens;")
     print(f"{options.adapters:,} adapters registered in {seconds:.1f} s.\n")
     print("| lines name | lines/s | tokens/s, prompts included | loads | in memory | ms a load |")

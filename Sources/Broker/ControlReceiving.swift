@@ -121,6 +121,7 @@ extension EventLoop {
         case .fetch: try fetch(message, request)
         case .verify: try verify(message, request)
         case .backup: try startBackup(message, request)
+        case .input: try input(message, request)
         case .events: try listEvents(message, request)
         case .artifacts: try listArtifacts(message, request)
         case .get: try get(message, request)

@@ -44,6 +44,7 @@ extension EventLoop {
 
     func status(_ message: Message, _ request: PendingRequest) throws {
         let header = try message.decode(StatusRequest.self)
+        let showsSpecs = header.spec ?? false
         resolve(header.jobs, request) { loop, ids in
             var rest = ids[...]
             if let after = header.after, !after.isEmpty {
@@ -66,7 +67,8 @@ extension EventLoop {
                         }
                         loop.loadResults(wanted[...], [:], request) { loop, results in
                             loop.replyJobs(
-                                records, results, request, isLast: isLast, cursor: \.id.text)
+                                records, results, request, isLast: isLast,
+                                showsSpecs: showsSpecs, cursor: \.id.text)
                         }
                     })
             }
@@ -117,7 +119,7 @@ extension EventLoop {
     ///   - cursor: What to go on after, from the last record that was sent.
     private func replyJobs(
         _ records: [JobRecord], _ results: [JobID: JSONValue], _ request: PendingRequest,
-        isLast: Bool, cursor: (JobRecord) -> String
+        isLast: Bool, showsSpecs: Bool = false, cursor: (JobRecord) -> String
     ) {
         var jobs: [JobObject] = []
         var room = Self.headerRoom
@@ -125,11 +127,13 @@ extension EventLoop {
         var isCut = false
         for record in records {
             do {
-                let object = try jobObject(record, results[record.id])
+                var object = try jobObject(record, results[record.id])
+                if showsSpecs { object.spec = try? JSONValue.parse(record.submission.spec) }
                 room -= try WireEncoder.encode(object).serialized().count
                 isCut = room < 0 && !jobs.isEmpty
                 if isCut { break }
-                jobs.append(room < 0 ? try jobObject(record, nil) : object)
+                if room < 0 { object.result = nil }
+                jobs.append(object)
             } catch {
                 log.error("job \(record.id) has no wire form: \(error)")
             }

@@ -31,6 +31,9 @@ struct JobLogs {
         return path
     }
 
+    /// The measurements that a job's worker may write into its folder, a JSON object a line; what they say is theirs.
+    static func metrics(_ workdir: String) -> String { "\(workdir)/metrics.jsonl" }
+
     /// The newest attempt that has a log.
     static func newestAttempt(_ directory: String) -> Int? {
         let names = (try? FilePath.entries(of: directory)) ?? []
@@ -59,6 +62,12 @@ extension EventLoop {
         case (let job?, nil):
             resolveOne(job, request) { loop, id in
                 loop.records([id], request) { loop, records in
+                    if header.stream == .metrics {
+                        let isOpen = records.first.map { !$0.status.state.isFinal } ?? false
+                        return loop.sendLog(
+                            JobLogs.metrics(loop.home.work(of: id.text)), after, limit,
+                            isOpen: isOpen, request)
+                    }
                     let directory = loop.home.run(of: id.text)
                     let attempt = header.attempt ?? JobLogs.newestAttempt(directory) ?? 1
                     let isOpen = records.first.map { !$0.status.state.isFinal } ?? false

@@ -246,6 +246,13 @@ extension EventLoop {
         for binding in assignment.artifacts {
             envelope.artifacts.append(try Self.artifact(binding))
         }
+        if !assignment.outcomes.isEmpty {
+            envelope.outcomes = try assignment.outcomes.map {
+                TaskEnvelope.Outcome(
+                    job: try $0.job.wire(), state: try $0.outcome.state.wire(),
+                    metrics: $0.outcome.metrics, error: $0.outcome.error?.wire)
+            }
+        }
         if let location = assignment.location {
             envelope.line = Int(location.number)
             envelope.customID = assignment.customID

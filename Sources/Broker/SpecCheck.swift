@@ -8,6 +8,8 @@ import WireProtocol
 struct SpecFacts: Sendable, Equatable {
     /// Artifacts that must exist, or be produced by a job before this one.
     var references: [String] = []
+    /// Those that a task may do without, if the job that was to make them failed; sorted.
+    var optionalReferences: [String] = []
     var produces: [ProducedArtifact] = []
     var isStrict = false
 
@@ -19,6 +21,7 @@ struct SpecFacts: Sendable, Equatable {
             return
         }
         references = spec.references.map(\.text)
+        optionalReferences = Set(spec.optionalReferences.map(\.text)).sorted()
         if let product = spec.product {
             produces = [
                 ProducedArtifact(
@@ -29,7 +32,7 @@ struct SpecFacts: Sendable, Equatable {
         case .infer(let spec): isStrict = spec.strict ?? false
         case .prepare(let spec): try Self.requireReadable(spec.path)
         case .adapter(.register(let spec)): try Self.requireReadable(spec.path)
-        case .adapter, .finetune, .check, .evaluate: break
+        case .adapter, .finetune, .check, .evaluate, .choose: break
         }
     }
 

@@ -178,8 +178,10 @@ extension EventLoop {
         submission.maximumSeconds = wire.maxSeconds.map(Double.init)
         submission.memoryBytes = wire.memoryBytes ?? statedMemory(of: wire.kind)
         submission.allowsAnyNumerics = wire.numerics == .any
+        submission.worker = wire.worker?.text
         submission.isStrict = facts.isStrict
         submission.references = facts.references
+        submission.optionalReferences = facts.optionalReferences
         submission.produces = facts.produces
         return submission
     }

@@ -481,6 +481,7 @@ final class Supervisor {
                 },
                 instances: instances[plugin.name] ?? 0)
             description.memoryBytes = plugin.manifest.memoryBytes ?? 0
+            description.isOnRequest = plugin.manifest.onRequest
             return description
         }
     }

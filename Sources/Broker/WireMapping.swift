@@ -130,12 +130,12 @@ extension Dependency {
                     DependencyCondition(
                         metric: condition.metric, comparison: $0, value: condition.value)
                 }
-            })
+            }, told: dependency.tell)
     }
 
     func wire() throws(WireError) -> Wire.Dependency {
         var wire = Wire.Dependency(
-            job: try job.wire(), on: mode == .success ? .success : .finish)
+            job: try job.wire(), on: mode == .success ? .success : .finish, tell: told)
         if let condition,
             let op = Wire.Dependency.Comparison(rawValue: condition.comparison.rawValue)
         {
@@ -163,6 +163,7 @@ extension JobRecord {
         object.error = status.error?.wire
         object.reason = explanation?.wire
         object.result = result
+        object.metrics = status.metrics.isEmpty ? nil : status.metrics.filter(\.value.isFinite)
         return object
     }
 }

@@ -56,6 +56,17 @@ public struct Welcome: Sendable, Equatable {
 }
 
 /// A task for a worker, with all that its envelope needs.
+/// How one job that a task's job comes after ended.
+public struct ToldOutcome: Sendable, Equatable {
+    public var job: JobID
+    public var outcome: DependencyOutcome
+
+    public init(job: JobID, outcome: DependencyOutcome) {
+        self.job = job
+        self.outcome = outcome
+    }
+}
+
 public struct Assignment: Sendable, Equatable {
     public var key: AttemptKey
     public var kind: String
@@ -64,6 +75,8 @@ public struct Assignment: Sendable, Equatable {
     /// The job's spec and inputs; shared storage, not copied.
     public var submission: Submission
     public var artifacts: [ArtifactBinding]
+    /// How jobs that this one comes after ended, where it asked to be told.
+    public var outcomes: [ToldOutcome]
     public var customID: String?
     /// Nil for a job of one task.
     public var location: LineLocation?

@@ -28,17 +28,34 @@ extension Core {
                         details: ["job": .text(dependency.job.text)]))
             }
             switch judge(dependency, other.status) {
-            case .fulfilled: fulfill(job, position)
+            case .fulfilled: fulfill(job, position, other.status)
             case .ended(let state, let error): return .ended(state, error)
             }
         }
         return .open
     }
 
-    private func fulfill(_ job: LiveJob, _ position: Int) {
+    private func fulfill(_ job: LiveJob, _ position: Int, _ other: JobStatus) {
         job.after[position].isFulfilled = true
+        job.after[position].outcome = job.after[position].told.map {
+            DependencyOutcome(other, told: $0)
+        }
         if job.isInserted {
-            store(.fulfillDependency(jobSequence: job.sequence, position: position))
+            store(
+                .fulfillDependency(
+                    jobSequence: job.sequence, position: position,
+                    job.after[position].outcome))
+        }
+    }
+
+    /// A job that runs again is told anew how those before it ended, as far as they are still known.
+    func reopenTold(of job: LiveJob, _ known: FoundJobs) {
+        for (position, dependency) in job.after.enumerated()
+        where dependency.isFulfilled && dependency.told != nil {
+            guard jobs[dependency.job] != nil || known.jobs[dependency.job] != nil else { continue }
+            job.after[position].isFulfilled = false
+            job.after[position].outcome = nil
+            store(.reopenDependency(jobSequence: job.sequence, position: position))
         }
     }
 
@@ -102,7 +119,7 @@ extension Core {
                 switch judge(job.after[position], ended.status) {
                 case .fulfilled:
                     job.openDependencies -= 1
-                    fulfill(job, position)
+                    fulfill(job, position, ended.status)
                     settle(job)
                 case .ended(let state, let error): endJob(job, state, error)
                 }

@@ -66,9 +66,14 @@ extension Core {
         return memoryTaken + job.submission.memoryBytes <= budget
     }
 
-    /// Knows the kind, and computes under the lane's numerics.
-    private func suits(_ worker: LiveWorker, _ lane: Lane) -> Bool {
-        worker.classes[lane.key.kind] != nil
+    /// Whether work goes to a plugin: to the one that it names, else to all but those that want to be named.
+    func serves(_ plugin: String, _ wanted: String?) -> Bool {
+        wanted.map { $0 == plugin } ?? (plugins[plugin]?.isOnRequest != true)
+    }
+
+    /// Knows the kind, is of the plugin that is wanted, and computes under the lane's numerics.
+    func suits(_ worker: LiveWorker, _ lane: Lane) -> Bool {
+        worker.classes[lane.key.kind] != nil && serves(worker.hello.plugin, lane.key.worker)
             && (lane.key.numerics == nil || lane.key.numerics == worker.hello.numerics)
     }
 
@@ -211,7 +216,10 @@ extension Core {
         return Assignment(
             key: key, kind: task.job.submission.kind, resourceClass: resourceClass,
             generation: task.job.status.generation, submission: task.job.submission,
-            artifacts: bindings, customID: task.customID, location: task.location)
+            artifacts: bindings,
+            outcomes: task.job.after.compactMap { entry in
+                entry.outcome.map { ToldOutcome(job: entry.job, outcome: $0) }
+            }, customID: task.customID, location: task.location)
     }
 
     func flushOutgoing() {

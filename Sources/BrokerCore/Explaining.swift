@@ -89,15 +89,11 @@ extension Core {
     private func explainQueue(_ job: LiveJob, at moment: Moment, _ set: ReasonSetter) {
         guard let queue = job.queue else { return explainBackoff(job, at: moment, set) }
         let lane = queue.lane
-        let kind = job.submission.kind
         guard mayHaveNumerics(lane.key) else {
             let error = numericsUnavailable(job)
             return set(error.code.rawValue, error.message, error.details)
         }
-        let able = workerList.filter {
-            $0.classes[kind] != nil
-                && (lane.key.numerics == nil || $0.hello.numerics == lane.key.numerics)
-        }
+        let able = workerList.filter { suits($0, lane) }
         if able.isEmpty {
             return explainNoWorker(job, set)
         }
@@ -172,9 +168,8 @@ extension Core {
     /// Whether some worker would take tasks of both lanes on the same credit.
     private func sharesRoom(_ lane: Lane, _ other: Lane, _ able: [LiveWorker]) -> Bool {
         able.contains { worker in
-            worker.classes[lane.key.kind] != nil
+            suits(worker, lane)
                 && worker.classes[lane.key.kind] == worker.classes[other.key.kind]
-                && (lane.key.numerics == nil || lane.key.numerics == worker.hello.numerics)
         }
     }
 
@@ -194,7 +189,7 @@ extension Core {
     private func explainNoWorker(_ job: LiveJob, _ set: ReasonSetter) {
         let kind = job.submission.kind
         let configured = plugins.values.filter { plugin in
-            plugin.kinds.contains { $0.name == kind }
+            plugin.kinds.contains { $0.name == kind } && serves(plugin.name, job.submission.worker)
         }.sorted { $0.name < $1.name }
         let names = configured.map(\.name)
         if configured.contains(where: { $0.instances > 0 }) {
@@ -202,7 +197,13 @@ extension Core {
                 "WORKER_NOT_READY", "no worker of \(names.joined(separator: ", ")) is ready yet",
                 ["plugins": .list(names)])
         } else if configured.isEmpty {
-            set("NO_WORKER_CONFIGURED", "no configured worker does jobs of kind \(kind)", [:])
+            let which = job.submission.worker.map { "of plugin \($0) " } ?? ""
+            let asked = job.submission.worker == nil ? onRequest(kind: kind) : []
+            let others =
+                asked.isEmpty ? "" : "; \(asked.joined(separator: ", ")) does those that name it"
+            set(
+                "NO_WORKER_CONFIGURED",
+                "no configured worker \(which)does jobs of kind \(kind)\(others)", [:])
         } else {
             set(
                 "NO_INSTANCES",

@@ -90,7 +90,10 @@ extension Core {
             _ = bind(job, reference)
         }
         guard !job.isLines, job.tasks.isEmpty else { return }
-        switch referenceSet(job, job.submission.references) {
+        let optional = job.submission.optionalReferences.filter {
+            job.bindings[$0]?.map { _ in true } ?? false
+        }
+        switch referenceSet(job, job.submission.references + optional) {
         case .failure(let error):
             job.status.counts.failed = 1
             endJob(job, .failed, error)

@@ -65,19 +65,56 @@ public struct DependencyCondition: Sendable, Equatable {
     }
 }
 
+/// How a job that another one comes after ended, as far as the other one asked to be told.
+public struct DependencyOutcome: Sendable, Equatable {
+    public var state: JobState
+    public var metrics: [String: Double]
+    public var error: BrokerError?
+
+    public init(state: JobState, metrics: [String: Double] = [:], error: BrokerError? = nil) {
+        self.state = state
+        self.metrics = metrics
+        self.error = error
+    }
+
+    /// What of a job's end the entry asks for.
+    init(_ status: JobStatus, told: [String]) {
+        state = status.state
+        metrics = status.metrics.filter { told.contains($0.key) && $0.value.isFinite }
+        error = status.error.map { error in
+            BrokerError(
+                error.code, error.errorClass, String(error.message.prefix(Self.messageLength)))
+        }
+    }
+
+    /// Characters of an error's message: what a task is told must fit one message.
+    static let messageLength = 240
+}
+
 /// One entry of a job's `after`.
 public struct Dependency: Sendable, Equatable {
     public var job: JobID
     public var mode: DependencyMode
     public var condition: DependencyCondition?
+    /// Metrics of the other job that the task is told, with how that job ended; nil: it is told nothing.
+    public var told: [String]?
     /// Set by the core, and stored, once the other job has ended and this entry is fulfilled.
     public var isFulfilled = false
+    /// Set with `isFulfilled` where `told` is not nil.
+    public var outcome: DependencyOutcome?
 
-    public init(job: JobID, mode: DependencyMode, condition: DependencyCondition? = nil) {
+    public init(
+        job: JobID, mode: DependencyMode, condition: DependencyCondition? = nil,
+        told: [String]? = nil
+    ) {
         self.job = job
         self.mode = mode
         self.condition = condition
+        self.told = told
     }
+
+    /// What a retry looks at: not fulfilled, or to be told anew.
+    var isOpenOrTold: Bool { !isFulfilled || told != nil }
 }
 
 /// An artifact that a job will make, known at submit: its type and its name without version (`M`, `M:A`).
@@ -113,11 +150,15 @@ public struct Submission: Sendable, Equatable {
     public var isStrict = false
     /// Artifact references that the spec names (`M`, `M:A`, `M:A@3`, `M:A#tag`): each must exist, or be produced by a job in `after`.
     public var references: [String] = []
+    /// The same, but what is not there when the job may run is left out of its task. Only for jobs of one task; sorted.
+    public var optionalReferences: [String] = []
     public var produces: [ProducedArtifact] = []
     /// Cost estimate of a job of one task, in any one unit that the kinds share.
     public var cost: Double = 1
     /// Memory that the task needs beside what its worker has anyway, in bytes; 0: not known.
     public var memoryBytes = 0
+    /// The plugin whose workers run it; nil: any that takes the kind unasked.
+    public var worker: String?
 
     public init(id: JobID, kind: String, spec: [UInt8], digest: Digest, shape: JobShape) {
         self.id = id

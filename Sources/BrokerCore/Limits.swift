@@ -25,6 +25,9 @@ public struct Limits: Sendable, Equatable {
     public var specBytes = 64 << 10
     public var inputsPerJob = 16
     public var dependenciesPerJob = 256
+    /// Entries of `after` whose end a task is told, and metrics of each: they must fit one message.
+    public var toldPerJob = 64
+    public var toldMetrics = 16
     public var submissionsPerMessage = 1_000
     public var selectorsPerMessage = 10_000
     /// Requests that wait for the store to look up older jobs.

@@ -290,11 +290,12 @@ final class Level {
     init(priority: Int) { self.priority = priority }
 }
 
-/// What work can go to the same workers: a kind, cut in lines or not, pinned to numerics or free.
+/// What work can go to the same workers: a kind, cut in lines or not, pinned to numerics and to a plugin or free.
 struct LaneKey: Hashable {
     let kind: String
     let isLines: Bool
     let numerics: String?
+    let worker: String?
 }
 
 final class Lane {

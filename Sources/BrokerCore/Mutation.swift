@@ -4,7 +4,10 @@ public enum Mutation: Sendable, Equatable {
     case insertJob(JobRecord)
     /// The changing part of a job; of several in one commit only the last counts.
     case updateJob(sequence: Int64, JobID, JobStatus)
-    case fulfillDependency(jobSequence: Int64, position: Int)
+    /// With what the job is told of the other one's end, where it asked for that.
+    case fulfillDependency(jobSequence: Int64, position: Int, DependencyOutcome?)
+    /// The job runs again and waits for this entry once more.
+    case reopenDependency(jobSequence: Int64, position: Int)
     /// The job names this reference; with a key: it means this version for this job, for good.
     case bind(jobSequence: Int64, reference: String, ArtifactKey?)
     /// Deletes the job with all that hangs on it, and remembers its id.

@@ -2,7 +2,8 @@ extension Core {
     private func laneKey(of job: LiveJob) -> LaneKey {
         LaneKey(
             kind: job.submission.kind, isLines: job.isLines,
-            numerics: job.status.allowsAnyNumerics ? nil : job.status.numerics)
+            numerics: job.status.allowsAnyNumerics ? nil : job.status.numerics,
+            worker: job.submission.worker)
     }
 
     func lane(of job: LiveJob) -> Lane {

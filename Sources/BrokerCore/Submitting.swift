@@ -117,6 +117,7 @@ extension Core {
                 retryAfterMilliseconds: 10_000)
         }
         try checkLimits(submission)
+        try checkWorker(submission)
         guard isKnown(kind: submission.kind) else {
             let kinds = Set(plugins.values.flatMap { $0.kinds.map(\.name) }).sorted()
             throw BrokerError(
@@ -126,6 +127,7 @@ extension Core {
                     : "known kinds: \(kinds.joined(separator: ", "))",
                 details: ["kinds": .list(kinds)])
         }
+        try checkUnasked(submission)
         try checkArtifactWords(submission)
         for dependency in submission.after
         where jobs[dependency.job] == nil && known.jobs[dependency.job] == nil {
@@ -134,13 +136,54 @@ extension Core {
                 hint: known.pruned.contains(dependency.job)
                     ? "it has been pruned" : "submit it first")
         }
-        for reference in submission.references
+        for reference in submission.references + submission.optionalReferences
         where resolve(reference) == nil
             && !isProduced(reference, by: submission.after.map(\.job))
         {
             throw unknownArtifact(reference, after: !submission.after.isEmpty)
         }
         return create(submission, known)
+    }
+
+    /// A job that names a plugin needs that plugin, and its kind there.
+    private func checkWorker(_ submission: Submission) throws(BrokerError) {
+        guard let name = submission.worker else { return }
+        let kinds =
+            plugins[name]?.kinds.map(\.name)
+            ?? workerList.first { $0.hello.plugin == name }.map { Array($0.classes.keys) }
+        guard let kinds else {
+            let known = plugins.keys.sorted().joined(separator: ", ")
+            throw BrokerError(
+                .invalidSpec, .user, "worker: no plugin \"\(name)\" is configured",
+                hint: known.isEmpty ? "see loraq doctor" : "there are: \(known)")
+        }
+        guard kinds.contains(submission.kind) else {
+            throw BrokerError(
+                .unknownKind, .user,
+                "the plugin \"\(name)\" takes no jobs of kind \"\(submission.kind)\"",
+                hint: "its kinds: \(kinds.sorted().joined(separator: ", "))")
+        }
+    }
+
+    /// A job that names no plugin needs one that takes its kind unasked: else it would wait for ever.
+    private func checkUnasked(_ submission: Submission) throws(BrokerError) {
+        let kind = submission.kind
+        let isServed =
+            plugins.values.contains { plugin in
+                serves(plugin.name, nil) && plugin.kinds.contains { $0.name == kind }
+            } || workerList.contains { $0.classes[kind] != nil && serves($0.hello.plugin, nil) }
+        guard submission.worker == nil, !isServed else { return }
+        let names = onRequest(kind: kind).joined(separator: ", ")
+        throw BrokerError(
+            .unknownKind, .user, "no worker plugin takes jobs of kind \"\(kind)\" unasked",
+            hint: "\(names) takes those that name it: --worker PLUGIN")
+    }
+
+    /// The plugins that take jobs of a kind only where they are named, in order of their names.
+    func onRequest(kind: String) -> [String] {
+        plugins.values.filter { plugin in
+            plugin.isOnRequest && plugin.kinds.contains { $0.name == kind }
+        }.map(\.name).sorted()
     }
 
     private func isKnown(kind: String) -> Bool {
@@ -155,7 +198,14 @@ extension Core {
         try check(submission.spec.count, limits.specBytes, "bytes of spec")
         try check(submission.inputs.count, limits.inputsPerJob, "inputs")
         try check(submission.after.count, limits.dependenciesPerJob, "entries in after")
-        try check(submission.references.count, limits.referencesPerJob, "artifact references")
+        let told = submission.after.filter { $0.told != nil }
+        try check(told.count, limits.toldPerJob, "entries in after with tell")
+        for entry in told {
+            try check(entry.told?.count ?? 0, limits.toldMetrics, "metrics in tell")
+        }
+        try check(
+            submission.references.count + submission.optionalReferences.count,
+            limits.referencesPerJob, "artifact references")
         try check(submission.kind.utf8.count, limits.nameBytes, "bytes of kind")
         try check(submission.tenant.utf8.count, limits.nameBytes, "bytes of tenant")
         try check(submission.label?.utf8.count ?? 0, limits.nameBytes, "bytes of label")
@@ -200,7 +250,8 @@ extension Core {
     }
 
     private func checkArtifactWords(_ submission: Submission) throws(BrokerError) {
-        for reference in submission.references where ArtifactReference(text: reference) == nil {
+        for reference in submission.references + submission.optionalReferences
+        where ArtifactReference(text: reference) == nil {
             throw BrokerError(
                 .invalidSpec, .user, "\"\(reference)\" is not an artifact reference",
                 hint: "write M, M:A, M@2, M:A@3 or M:A#tag")
@@ -234,7 +285,8 @@ extension Core {
         nextJobSequence += 1
         jobs[job.id] = job
         newJobs.append(job)
-        for reference in submission.references {
+        for reference in submission.references + submission.optionalReferences
+        where job.bindings[reference] == nil {
             job.bindings[reference] = .some(nil)
             nameUse(reference)
         }
@@ -322,7 +374,7 @@ extension Core {
     func retry(
         _ id: JobID, _ scope: RetryScope, anyNumerics: Bool, _ request: RequestID
     ) {
-        let after = jobs[id].map { $0.after.filter { !$0.isFulfilled }.map(\.job) } ?? []
+        let after = jobs[id].map { $0.after.filter(\.isOpenOrTold).map(\.job) } ?? []
         let missing = unknown([id] + after)
         if missing.isEmpty {
             retry(id, scope, anyNumerics: anyNumerics, FoundJobs(), request)
@@ -344,7 +396,7 @@ extension Core {
         } else {
             return reply(request, .failed(unknownJob(id, known)))
         }
-        let open = job.after.filter { !$0.isFulfilled }.map(\.job)
+        let open = job.after.filter(\.isOpenOrTold).map(\.job)
         let missing = unknown(open).filter {
             known.jobs[$0] == nil && !known.pruned.contains($0)
         }
@@ -440,6 +492,7 @@ extension Core {
             if let key { boundUses[key, default: 0] += 1 } else { nameUse(reference) }
         }
         markDirty(job)
+        reopenTold(of: job, known)
         switch connectDependencies(of: job, known) {
         case .ended(let state, let error): endJob(job, state, error)
         case .open:

@@ -21,6 +21,8 @@ public struct PluginDescription: Sendable, Equatable {
     public var instances: Int
     /// Bytes that one instance may use by itself; 0: not stated.
     public var memoryBytes = 0
+    /// Takes only jobs that name it.
+    public var isOnRequest = false
 
     public init(name: String, kinds: [PluginKind], instances: Int) {
         self.name = name

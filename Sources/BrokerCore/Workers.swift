@@ -434,13 +434,14 @@ extension Core {
         guard let numerics = key.numerics else { return true }
         if workerList.contains(where: {
             $0.hello.numerics == numerics && $0.classes[key.kind] != nil
+                && serves($0.hello.plugin, key.worker)
         }) {
             return true
         }
         return plugins.values.contains { plugin in
-            guard plugin.instances > 0, plugin.kinds.contains(where: { $0.name == key.kind }) else {
-                return false
-            }
+            guard plugin.instances > 0, plugin.kinds.contains(where: { $0.name == key.kind }),
+                serves(plugin.name, key.worker)
+            else { return false }
             let known = knownNumerics[plugin.name] ?? [:]
             return known.isEmpty || known.values.contains(numerics)
         }

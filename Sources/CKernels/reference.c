@@ -439,8 +439,25 @@ static void check_finite(const void *arguments, int thread, int threads) {
     a->bad[thread] = bad;
 }
 
+static void peak(const void *arguments, int thread, int threads) {
+    const ck_peak_args *a = arguments;
+    double *result = a->results + thread * CK_PEAK_STRIDE;
+    if (a->memory) {
+        const long first = ck_share(a->bytes, thread, threads), end = ck_share(a->bytes, thread + 1, threads);
+        unsigned sum = 0;
+        for (long i = first; i < end; i++) sum += ((const unsigned char *)a->memory)[i];
+        result[0] = (double)(end - first);
+        result[1] = sum;
+        return;
+    }
+    float x = 0;
+    for (long s = 0; s < a->steps; s++) x = x * 0.5f + 0.25f;
+    result[0] = 2.0 * (double)a->steps;
+    result[1] = x;
+}
+
 const ck_kernels ck_reference = {
     "reference", linear, transpose, pack, unpack, gather, norm, norm_backward, norm_weight_backward, rope, activation,
     activation_backward, combine, soft_cap, softmax, logit_loss, head_loss, append, attend, span_attention,
-    span_attention_backward, contract, adamw, square_sum, check_finite,
+    span_attention_backward, contract, adamw, square_sum, check_finite, peak,
 };

@@ -14,10 +14,12 @@ public struct TrainingDataset: Sendable {
     ///
     /// - Parameters:
     ///   - maximumRows: Rows to read; the rest is not looked at (for a check of the beginning).
+    ///   - lines: Whether a row counts, by its line; the others are not looked at.
     ///   - progress: Called now and then with bytes read and bytes in all; throwing ends the reading.
     /// - Throws: `DatasetError` for the file as a whole.
     public static func read(
         path: String, builder: ExampleBuilder, maximumRows: Int = .max,
+        lines: (Int) -> Bool = { _ in true },
         progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
     ) throws -> TrainingDataset {
         let file = try TrainingFile(path: path)
@@ -28,8 +30,9 @@ public struct TrainingDataset: Sendable {
         do {
             try file.forEachLine { line, bytes in
                 guard account.rows < maximumRows else { throw Enough() }
-                account.rows += 1
                 done += bytes.count
+                guard lines(line) else { return }
+                account.rows += 1
                 do throws(RefusedRow) {
                     let example = try Self.example(
                         bytes, line: line, builder: builder, account: &account)

@@ -7,16 +7,15 @@ import Transformer
 /// The adapter that a run starts from, and what follows from its shape.
 struct AdapterStart {
     let adapter: Adapter
-    /// The peak rate.
-    let learningRate: Double
+    let plan: AdapterPlan
+    /// The peak rate; of `find`, none yet.
+    let rate: RateChoice
     /// How many matrices each entry of the target modules matches.
     let targets: [String: Int]
 
     /// Rank and alpha where a recipe names none.
     static let defaultRank = 16
     static let defaultAlpha = 32
-    /// The rate of `auto` when every linear matrix is adapted.
-    static let automaticRate = 2e-4
 
     /// A new adapter by the recipe, or the one that it goes on from.
     ///
@@ -24,10 +23,11 @@ struct AdapterStart {
     static func make(
         recipe: FineTuneRecipe, startingAdapter: Adapter?, decoder: Decoder, baseModelName: String
     ) throws -> AdapterStart {
-        var adapter: Adapter
+        let adapter: Adapter
         if let startingAdapter {
-            try checkFields(recipe, against: startingAdapter.config)
-            adapter = startingAdapter
+            adapter = try AdapterWidening.start(
+                from: startingAdapter, recipe: recipe, decoder: decoder
+            ) { try config($0, decoder: decoder) }
         } else {
             guard recipe.startingAdapter == nil else {
                 throw FineTuneError(.recipe, "the adapter is not at hand", field: "adapter")
@@ -42,9 +42,17 @@ struct AdapterStart {
             targets[count.entry, default: 0] += count.count
         }
         return AdapterStart(
-            adapter: adapter,
-            learningRate: recipe.learningRate ?? automaticRate(plan, decoder: decoder),
+            adapter: adapter, plan: plan,
+            rate: rate(recipe, plan, decoder: decoder),
             targets: targets)
+    }
+
+    private static func rate(
+        _ recipe: FineTuneRecipe, _ plan: AdapterPlan, decoder: Decoder
+    ) -> RateChoice {
+        if let given = recipe.learningRate { return RateChoice(how: .given, rate: given) }
+        if recipe.findsLearningRate { return RateChoice(how: .find, rate: 0) }
+        return AutomaticRate.choice(plan, decoder: decoder)
     }
 
     /// The recipe's PEFT fields, completed by defaults and checked; `all-linear` and the presets become lists of names, as PEFT writes them.
@@ -54,11 +62,8 @@ struct AdapterStart {
         object["task_type"] = "CAUSAL_LM"
         if object["r"] == nil { object["r"] = .integer(Int64(defaultRank)) }
         if object["lora_alpha"] == nil { object["lora_alpha"] = .integer(Int64(defaultAlpha)) }
-        let wanted = object["target_modules"] ?? .string(TargetPreset.allLinear.rawValue)
-        if let preset = wanted.string.flatMap(TargetPreset.init(rawValue:)) {
-            object["target_modules"] = .array(
-                preset.entries(for: decoder).map { .string($0) })
-        }
+        object["target_modules"] = targets(
+            object["target_modules"] ?? .string(TargetPreset.allLinear.rawValue), decoder)
         if object["fan_in_fan_out"] == nil, decoder.config.matrixNaming == .conv1D {
             object["fan_in_fan_out"] = true
         }
@@ -68,34 +73,18 @@ struct AdapterStart {
         return try LoRAConfig(parsing: .object(object))
     }
 
-    /// A field that the recipe states must be the starting adapter's own.
-    private static func checkFields(_ recipe: FineTuneRecipe, against config: LoRAConfig) throws {
-        let own = config.peftObject()
-        for (key, value) in recipe.adapterFields.entries {
-            let theirs = own[key] ?? .null
-            let same: Bool
-            if let a = value.array, let b = theirs.array, a.allSatisfy({ $0.string != nil }) {
-                same = Set(a.compactMap(\.string)) == Set(b.compactMap(\.string))
-            } else {
-                same = value == theirs || (value.double != nil && value.double == theirs.double)
-            }
-            guard same else {
-                throw FineTuneError(
-                    .recipe,
-                    "is \(value.text().prefix(80)), but the adapter to go on from has "
-                        + "\(theirs.text().prefix(80)); leave it out",
-                    field: key)
-            }
+    /// Presets, alone or in a list, become the names that they stand for.
+    private static func targets(_ wanted: JSONValue, _ decoder: Decoder) -> JSONValue {
+        guard let words = wanted.array ?? wanted.string.map({ [.string($0)] }) else {
+            return wanted
         }
-    }
-
-    /// A small part of the matrices wants a higher rate (arXiv 2404.05086): 2e-4 for all of them, growing with the square
-    /// root of the share that is left out, at most fourfold.
-    private static func automaticRate(_ plan: AdapterPlan, decoder: Decoder) -> Double {
-        let all = decoder.modules.filter { $0.kind == .linear }
-            .reduce(0) { $0 + $1.inputs + $1.outputs }
-        let adapted = plan.modules.reduce(0) { $0 + $1.module.inputs + $1.module.outputs }
-        guard adapted > 0, all > 0 else { return automaticRate }
-        return automaticRate * min(4, max(1, (Double(all) / Double(adapted)).squareRoot()))
+        let presets = words.map { $0.string.flatMap(TargetPreset.init(rawValue:)) }
+        guard presets.contains(where: { $0 != nil }) else { return wanted }
+        var result: [JSONValue] = []
+        for (word, preset) in zip(words, presets) {
+            let entries = preset?.entries(for: decoder).map { JSONValue.string($0) } ?? [word]
+            for entry in entries where !result.contains(entry) { result.append(entry) }
+        }
+        return .array(result)
     }
 }

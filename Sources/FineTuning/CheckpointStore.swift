@@ -32,7 +32,7 @@ struct CheckpointStore {
         return Self.prefix + String(repeating: "0", count: max(0, 8 - digits.count)) + digits
     }
 
-    /// Writes a checkpoint and removes those beyond the newest `limit`.
+    /// Writes a checkpoint and removes those beyond the newest `limit`, but for the best one and the last good one.
     func write(
         _ state: RunState, identity: RunIdentity, model: some GradientStep, optimizer: AdamW,
         limit: Int
@@ -85,7 +85,8 @@ struct CheckpointStore {
             throw FineTuneError(
                 .checkpoint, "the checkpoint of step \(state.step) cannot be written: \(error)")
         }
-        for old in steps().dropLast(limit) {
+        let kept = [state.watch.bestStep, state.watch.goodCheckpoint]
+        for old in steps().dropLast(limit) where !kept.contains(old) {
             try? DurableFile.removeTree(folder + "/" + name(old))
         }
     }
@@ -128,6 +129,18 @@ struct CheckpointStore {
         }
         return (nil, notes)
     }
+
+    /// The checkpoint of one step.
+    ///
+    /// - Throws: `FineTuneError.checkpoint` if it is not there, or not whole.
+    func checkpoint(_ step: Int, tensors: [TrainedTensor]) throws -> Loaded {
+        do { return try load(path(of: step), tensors: tensors) } catch {
+            throw FineTuneError(
+                .checkpoint, "the checkpoint of step \(step) cannot be read: \(error)")
+        }
+    }
+
+    func path(of step: Int) -> String { folder + "/" + name(step) }
 
     /// What `state.json` holds: the members, and the digest that covers them.
     private static func record(_ members: [(key: String, value: JSONValue)]) -> JSONValue {

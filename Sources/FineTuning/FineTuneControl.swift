@@ -1,6 +1,6 @@
 /// What is told while a fine-tune runs.
 public struct FineTuneProgress: Sendable, Equatable {
-    public enum Phase: String, Sendable { case evaluating, training }
+    public enum Phase: String, Sendable { case searching, evaluating, training }
     public var phase: Phase
     /// Optimizer steps done, and of the whole run.
     public var step: Int
@@ -68,15 +68,25 @@ public struct FineTuneSummary: Sendable, Equatable {
     public var firstLoss: Double
     public var lastLoss: Double
     public var evalLossBefore: Double?
+    /// Of the adapter that is written.
     public var evalLossAfter: Double?
     /// Of training, in all attempts.
     public var seconds: Double
     public var tokensPerSecond: Double
     public var peakBytes: Int?
-    /// The peak rate.
-    public var learningRate: Double
+    /// The peak rate and how it came about.
+    public var rate: RateChoice
     public var trainableParameters: Int
     /// The checkpoint that this attempt went on from.
     public var resumedFromStep: Int?
+    /// Steps that the recipe asks for.
+    public var plannedSteps = 0
+    /// The step with the lowest evaluation loss, and the loss; nil without evaluations.
+    public var bestStep: Int?
+    public var bestEvalLoss: Double?
+    /// The step whose state is the adapter.
+    public var adapterStep = 0
+    /// Why the run ended before `plannedSteps`.
+    public var end: EarlyEnd?
     public var warnings: [String]
 }

@@ -7,6 +7,8 @@ public struct FineTuneError: Error, Sendable, Equatable, CustomStringConvertible
         case noLabels = "NO_LABELS"
         /// Losses or gradients stay non-finite.
         case nonFinite = "NON_FINITE"
+        /// The loss rose far above its minimum and stayed there.
+        case diverged = "DIVERGED"
         /// A checkpoint belongs to another run, or none can be written.
         case checkpoint = "CHECKPOINT"
         /// The forward or backward pass failed.

@@ -67,8 +67,10 @@ public struct FineTuneJob {
         }
     }
 
-    func read(_ path: String, _ control: FineTuneControl) throws -> TrainingDataset {
-        try TrainingDataset.read(path: path, builder: builder) { _, _ in
+    func read(
+        _ path: String, _ control: FineTuneControl, lines: (Int) -> Bool = { _ in true }
+    ) throws -> TrainingDataset {
+        try TrainingDataset.read(path: path, builder: builder, lines: lines) { _, _ in
             if let reason = control.stopRequested() { throw Stopped(reason: reason) }
             control.advanced(1)
         }
@@ -81,10 +83,7 @@ public struct FineTuneJob {
         let start = try AdapterStart.make(
             recipe: recipe, startingAdapter: startingAdapter, decoder: decoder,
             baseModelName: baseModelName)
-        let data = try read(trainingPath, control)
-        try data.requireLabels()
-        let evaluation = try evaluationPath.map { try read($0, control) }
-        try evaluation?.requireLabels()
+        let (data, evaluation) = try readRows(control)
         return (start, data, evaluation)
     }
 
@@ -94,7 +93,8 @@ public struct FineTuneJob {
     ) throws -> Ending {
         let rows = passRows(data, evaluation)
         let model = try TrainingStep(
-            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows)
+            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows,
+            dropoutSeed: recipe.seed)
         let identity = RunIdentity(
             base: base, recipe: recipe.digest.text,
             data: Self.digest(data.examples, evaluation?.examples ?? []).text,
@@ -103,16 +103,23 @@ public struct FineTuneJob {
         let run = try FineTuneRun(
             model: model, recipe: recipe, training: data.examples,
             evaluation: evaluation?.examples ?? [], identity: identity, folder: folder,
-            compute: compute, learningRate: start.learningRate,
+            compute: compute, rate: start.rate, shared: try shared(start, model),
             adapterConfig: start.adapter.config.peftObject()
                 .serialized(pretty: true, sortedKeys: true))
         switch try run.run(control) {
         case .stopped(let reason, let step): return .stopped(reason, step: step)
         case .finished(var summary):
-            summary.warnings = data.report.warnings + summary.warnings
+            summary.warnings =
+                data.report.warnings + Self.overlapWarnings(data, evaluation) + summary.warnings
             return .finished(
                 try product(model.adapter(), start, summary, data, evaluation, identity))
         }
+    }
+
+    /// What `share_b` joins; nil without it.
+    func shared(_ start: AdapterStart, _ model: TrainingStep) throws -> SharedFactors? {
+        guard recipe.sharesB else { return nil }
+        return try SharedFactors(start.adapter.modules, tensors: model.trainedTensors)
     }
 
     /// The most tokens of a pass.
@@ -136,10 +143,17 @@ public struct FineTuneJob {
             "numerics": .string(numerics), "recipe": recipe.json,
             "rows": .integer(Int64(data.report.rows)),
             "trained_rows": .integer(Int64(data.report.usableRows)),
-            "steps": .integer(Int64(summary.steps)), "first_loss": .number(summary.firstLoss),
+            "steps": .integer(Int64(summary.steps)),
+            "learning_rate": .number(summary.rate.rate), "first_loss": .number(summary.firstLoss),
             "last_loss": .number(summary.lastLoss),
             "eval_loss_before": summary.evalLossBefore.map(JSONValue.number) ?? .null,
             "eval_loss_after": summary.evalLossAfter.map(JSONValue.number) ?? .null,
+            "planned_steps": .integer(Int64(summary.plannedSteps)),
+            "adapter_step": .integer(Int64(summary.adapterStep)),
+            "stopped": summary.end?.json ?? .null,
+            "held_out_lines": recipe.heldOut == nil
+                ? .null
+                : .array((evaluation?.examples ?? []).map { .integer(Int64($0.line)) }),
         ]
         try DurableFile.write(record.serialized(pretty: true), to: path + "/training.json")
         let bytes = try FilePath.entries(of: path).reduce(0) {
@@ -147,7 +161,8 @@ public struct FineTuneJob {
         }
         return FineTuneProduct(
             summary: summary, report: data.report, evaluationReport: evaluation?.report,
-            adapterFolder: path, adapterDigest: digest, adapterBytes: bytes,
+            evaluationLines: evaluation?.examples.map(\.line),
+            adapterFolder: path, adapterDigest: digest, data: identity.data, adapterBytes: bytes,
             targets: start.targets)
     }
 
@@ -174,9 +189,13 @@ public struct FineTuneProduct: Sendable {
     /// The account of the training rows.
     public var report: DatasetReport
     public var evaluationReport: DatasetReport?
+    /// The evaluated rows, by their line in the evaluation file, or in the training file where some were held out.
+    public var evaluationLines: [Int]?
     /// A PEFT folder, with `training.json` beside PEFT's two files.
     public var adapterFolder: String
     public var adapterDigest: ContentDigest
+    /// Digest of all training and evaluation rows as they were trained.
+    public var data: String
     public var adapterBytes: Int
     /// How many matrices each entry of the target modules matches.
     public var targets: [String: Int]

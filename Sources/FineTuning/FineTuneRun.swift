@@ -11,38 +11,51 @@ public final class FineTuneRun<Model: GradientStep> {
     /// After this many skipped steps in a row the run fails.
     public static var maximumConsecutiveSkips: Int { 5 }
 
-    private let model: Model
-    private let recipe: FineTuneRecipe
-    private let training: [TrainingExample]
-    private let evaluation: [TrainingExample]
-    private let schedule: LearningRateSchedule
-    private let plan: BatchPlan
+    let model: Model
+    let recipe: FineTuneRecipe
+    let training: [TrainingExample]
+    let evaluation: [TrainingExample]
+    var schedule: LearningRateSchedule
+    let plan: BatchPlan
     private let identity: RunIdentity
-    private let store: CheckpointStore
-    private let metrics: MetricsLog
-    private let compute: Compute
-    private let clock: () -> MonotonicTime
+    let store: CheckpointStore
+    let metrics: MetricsLog
+    let compute: Compute
+    let clock: () -> MonotonicTime
     private let rates: ((Int) -> Double)?
+    /// Of `share_b`.
+    private let shared: SharedFactors?
 
-    private var optimizer: AdamW
-    private var state = RunState()
+    var optimizer: AdamW
+    var state = RunState()
     private var order: (epoch: Int, rows: [Int])?
-    private var warnings: [String] = []
+    var warnings: [String] = []
+    /// How the peak rate came about, once the run has begun.
+    public internal(set) var rateChoice: RateChoice
+    /// What the range test of this attempt took.
+    public internal(set) var searchSeconds = 0.0
     private var resumedFromStep: Int?
+    /// The step of the newest checkpoint; none is written twice.
+    var savedStep: Int?
+    /// What the last step or evaluation made of the run, where that is its end.
+    var pendingEnd: EarlyEnd?
+
+    var rules: StopRules { recipe.stopping }
 
     public var totalSteps: Int { schedule.totalSteps }
 
     /// - Parameters:
     ///   - folder: The run's own folder; `checkpoints/` and `metrics.jsonl` are kept there between attempts.
-    ///   - learningRate: The peak rate, where the recipe leaves it to be found.
+    ///   - rate: The peak rate, where the recipe does not give it as a number; without effect for `find`.
+    ///   - shared: What trains one B together.
     ///   - adapterConfig: `adapter_config.json`, to make each checkpoint a PEFT folder.
     ///   - rates: The learning rate by step (from 0), for runs that repeat a reference with a schedule of its own.
     /// - Throws: `FineTuneError.noLabels` if there is nothing to learn.
     public init(
         model: Model, recipe: FineTuneRecipe, training: [TrainingExample],
         evaluation: [TrainingExample] = [], identity: RunIdentity, folder: String,
-        compute: Compute, learningRate: Double? = nil, adapterConfig: [UInt8]? = nil,
-        rates: ((Int) -> Double)? = nil,
+        compute: Compute, rate: RateChoice? = nil, shared: SharedFactors? = nil,
+        adapterConfig: [UInt8]? = nil, rates: ((Int) -> Double)? = nil,
         clock: @escaping () -> MonotonicTime = MonotonicTime.now
     ) throws {
         guard !training.isEmpty, training.allSatisfy({ $0.labelCount > 0 }) else {
@@ -63,13 +76,18 @@ public final class FineTuneRun<Model: GradientStep> {
             accumulation: recipe.accumulation,
             shuffleSeed: recipe.shuffle ? recipe.dataSeed ?? recipe.seed : nil)
         let total = recipe.totalSteps(stepsPerEpoch: plan.stepsPerEpoch)
-        guard let peak = learningRate ?? recipe.learningRate else {
+        guard
+            let choice = rate ?? recipe.learningRate.map({ RateChoice(how: .given, rate: $0) })
+                ?? (recipe.findsLearningRate ? RateChoice(how: .find, rate: 0) : nil)
+        else {
             throw FineTuneError(.recipe, "auto needs a base model", field: "learning_rate")
         }
+        rateChoice = choice
+        self.shared = shared
         schedule = LearningRateSchedule(
-            kind: recipe.scheduler, peak: peak, warmupSteps: recipe.warmup(of: total),
+            kind: recipe.scheduler, peak: choice.rate, warmupSteps: recipe.warmup(of: total),
             totalSteps: total)
-        optimizer = try AdamW(parameterCount: model.parameters.columns, compute: compute)
+        optimizer = try AdamW(model, compute: compute)
         let longest = (training + evaluation).map(\.tokens.count).max() ?? 0
         guard longest <= model.maximumRows else {
             throw FineTuneError(
@@ -86,73 +104,79 @@ public final class FineTuneRun<Model: GradientStep> {
     /// - Throws: `FineTuneError`; the last checkpoint stays usable.
     public func run(_ control: FineTuneControl = FineTuneControl()) throws -> FineTuneEnding {
         try resume()
+        if let stop = try settleRate(control) { return .stopped(stop, step: 0) }
         let begun = clock()
         let earlierSeconds = state.seconds
         let earlierTokens = state.tokens
         func elapsed() -> Double { (clock() - begun).seconds }
-        if state.step == 0, !evaluation.isEmpty, state.evalLossBefore == nil {
-            switch try evaluate(control) {
-            case .loss(let loss):
-                state.evalLossBefore = loss
-                try record(evalLoss: loss, control, rate: 0)
-            case .stopped(let stop): return .stopped(stop, step: 0)
-            }
+        if state.step == 0, !evaluation.isEmpty, state.evalLossBefore == nil,
+            let stop = try evaluateAndTell(control, rate: 0)
+        {
+            return .stopped(stop, step: 0)
         }
         let trainingBegun = clock()
-        while state.step < schedule.totalSteps {
+        var rate = 0.0
+        while true {
+            if isEvaluationDue, let stop = try evaluateAndTell(control, rate: rate) {
+                try saveIfNew()
+                return .stopped(stop, step: state.step)
+            }
+            try saveIfDue()
+            guard state.step < schedule.totalSteps, state.watch.end == nil else { break }
             if let stop = control.stopRequested() {
                 try saveIfNew()
                 return .stopped(stop, step: state.step)
             }
             let outcome = try trainStep(control)
             state.seconds = earlierSeconds + elapsed()
-            let rate =
+            rate =
                 Double(state.tokens - earlierTokens)
                 / max(1e-9, (clock() - trainingBegun).seconds)
             try record(outcome, control, rate: rate)
-            let isLast = state.step == schedule.totalSteps
-            if let every = recipe.evalSteps, state.step % every == 0, !isLast, !evaluation.isEmpty,
-                case .loss(let loss) = try evaluate(control)
-            {
-                try record(evalLoss: loss, control, rate: rate)
-            }
-            if state.step % recipe.saveSteps == 0 || isLast { try save() }
+            try endIfPending()
         }
-        return try finish(control, trainedTokens: state.tokens - earlierTokens)
+        return try finish(control)
     }
 
-    private func finish(
-        _ control: FineTuneControl, trainedTokens: Int
-    ) throws -> FineTuneEnding {
+    private func finish(_ control: FineTuneControl) throws -> FineTuneEnding {
         guard state.optimizerStep > 0, let first = state.firstLoss, let last = state.lastLoss else {
             throw FineTuneError(
                 .nonFinite,
                 "every step had a loss or gradient that is not finite: nothing was learned")
         }
-        var after: Double?
-        if !evaluation.isEmpty {
-            switch try evaluate(control) {
-            case .loss(let loss):
-                after = loss
-                try record(evalLoss: loss, control, rate: 0)
-            case .stopped(let stop): return .stopped(stop, step: state.step)
-            }
+        if !evaluation.isEmpty, state.watch.end == nil,
+            let stop = try evaluateAndTell(control, rate: 0)
+        {
+            return .stopped(stop, step: state.step)
         }
-        if !state.skippedSteps.isEmpty {
-            warnings.append(
-                "steps left out because a loss or gradient was not finite: "
-                    + state.skippedSteps.map(String.init).joined(separator: ", "))
+        var adapterStep = state.step
+        var after = state.watch.evaluatedLoss
+        if rules.keepsBest, let best = state.watch.bestStep {
+            if best != state.step { try goBack(to: best) }
+            adapterStep = best
+            after = state.watch.bestLoss
         }
+        addWarnings(adapterStep: adapterStep)
         return .finished(
-            FineTuneSummary(
-                steps: state.step, skippedSteps: state.skippedSteps,
-                epochs: Double(state.step) / Double(plan.stepsPerEpoch), tokens: state.tokens,
-                labels: state.labels, firstLoss: first, lastLoss: last,
-                evalLossBefore: state.evalLossBefore, evalLossAfter: after, seconds: state.seconds,
-                tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
-                peakBytes: HostResources.peakResidentBytes(), learningRate: schedule.peak,
-                trainableParameters: model.parameters.columns, resumedFromStep: resumedFromStep,
-                warnings: warnings))
+            summary(first: first, last: last, evalLossAfter: after, adapterStep: adapterStep))
+    }
+
+    private func summary(
+        first: Double, last: Double, evalLossAfter: Double?, adapterStep: Int
+    ) -> FineTuneSummary {
+        FineTuneSummary(
+            steps: state.step, skippedSteps: state.skippedSteps,
+            epochs: Double(state.step) / Double(plan.stepsPerEpoch), tokens: state.tokens,
+            labels: state.labels, firstLoss: first, lastLoss: last,
+            evalLossBefore: state.evalLossBefore, evalLossAfter: evalLossAfter,
+            seconds: state.seconds,
+            tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
+            peakBytes: HostResources.peakResidentBytes(), rate: rateChoice,
+            trainableParameters: model.trainedTensors.reduce(0) { $0 + $1.range.count }
+                - (shared?.copiedCount ?? 0), resumedFromStep: resumedFromStep,
+            plannedSteps: schedule.totalSteps, bestStep: state.watch.bestStep,
+            bestEvalLoss: state.watch.bestLoss, adapterStep: adapterStep, end: state.watch.end,
+            warnings: warnings)
     }
 
     // MARK: One step
@@ -167,15 +191,41 @@ public final class FineTuneRun<Model: GradientStep> {
         let rows = window(number)
         let labels = rows.reduce(0) { $0 + training[$1].labelCount }
         let rate = rates?(number) ?? schedule.rate(at: number)
-        model.zeroGradients()
+        let (loss, norm, tokens) = try gradients(of: rows, step: number, control)
+        state.step += 1
+        state.tokens += tokens
+        state.labels += labels
+        guard loss.isFinite, norm.isFinite else {
+            return skip(
+                number, rate,
+                loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
+        }
+        guard try update(rate: rate, peak: schedule.peak, norm: norm) else {
+            let reason = "a weight became infinite or NaN"
+            pendingEnd = EarlyEnd(
+                .nonFinite, step: state.step,
+                "\(reason) at step \(number) with learning rate \(rate); lower the learning rate")
+            return .skipped(reason: reason, learningRate: rate)
+        }
+        state.optimizerStep = optimizer.step
+        state.consecutiveSkips = 0
+        state.firstLoss = state.firstLoss ?? loss
+        state.lastLoss = loss
+        pendingEnd = state.watch.trained(loss, step: state.step, rules: rules)
+        return .trained(loss: loss, norm: norm, learningRate: rate, tokens: tokens, labels: labels)
+    }
+
+    /// Sets the gradients of a window's mean loss.
+    ///
+    /// - Returns: The loss; the norm of the gradients before clipping; the window's tokens.
+    func gradients(
+        of rows: ArraySlice<Int>, step: Int, _ control: FineTuneControl
+    ) throws -> (loss: Double, norm: Double, tokens: Int) {
+        let labels = rows.reduce(0) { $0 + training[$1].labelCount }
+        model.beginStep(step)
         var lossSum = 0.0
         var tokens = 0
-        let groups = plan.groups(
-            rows, lengths: { training[$0].tokens.count }, maximumTokens: model.maximumRows,
-            packing: recipe.packing)
-        let indexes = Array(rows)
-        for group in groups {
-            let packed = PackedRows(indexes[group].lazy.map { self.training[$0] })
+        for packed in packedGroups(rows) {
             let result = try model.accumulate(
                 tokens: packed.tokens, spanLengths: packed.spanLengths, labels: packed.labels,
                 lossWeight: 1 / Float(labels))
@@ -189,46 +239,44 @@ public final class FineTuneRun<Model: GradientStep> {
             tokens += packed.tokens.count
             control.advanced(packed.tokens.count)
         }
-        let loss = lossSum / Double(labels)
+        try shared?.gather(model.gradients)
         let norm = try compute.squaredNorm(model.gradients).squareRoot()
-        state.step += 1
-        state.tokens += tokens
-        state.labels += labels
-        guard loss.isFinite, norm.isFinite else {
-            return try skip(
-                number, rate,
-                loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
-        }
-        try optimizer.update(
-            model, recipe: recipe, learningRate: rate,
-            gradientScale: AdamW.clipping(norm: norm, maximum: recipe.maximumGradientNorm))
-        guard try compute.squaredNorm(model.parameters).isFinite else {
-            throw FineTuneError(
-                .nonFinite,
-                "a weight became infinite or NaN at step \(number) with learning rate \(rate); "
-                    + "lower the learning rate")
-        }
-        try model.parametersChanged()
-        state.optimizerStep = optimizer.step
-        state.consecutiveSkips = 0
-        state.firstLoss = state.firstLoss ?? loss
-        state.lastLoss = loss
-        return .trained(loss: loss, norm: norm, learningRate: rate, tokens: tokens, labels: labels)
+        try shared?.spread(model.gradients)
+        return (lossSum / Double(labels), norm, tokens)
     }
 
-    private func skip(_ number: Int, _ rate: Double, _ reason: String) throws -> StepOutcome {
+    /// A window's rows, laid together for the model.
+    func packedGroups(_ rows: ArraySlice<Int>) -> [PackedRows] {
+        let groups = plan.groups(
+            rows, lengths: { training[$0].tokens.count }, maximumTokens: model.maximumRows,
+            packing: recipe.packing)
+        let indexes = Array(rows)
+        return groups.map { PackedRows(indexes[$0].lazy.map { self.training[$0] }) }
+    }
+
+    /// An optimizer step with the gradients at hand; false if a weight is not finite after it.
+    func update(rate: Double, peak: Double, norm: Double) throws -> Bool {
+        try optimizer.update(
+            model, recipe: recipe, learningRate: rate, peak: peak,
+            gradientScale: AdamW.clipping(norm: norm, maximum: recipe.maximumGradientNorm))
+        guard try compute.squaredNorm(model.parameters).isFinite else { return false }
+        try model.parametersChanged()
+        return true
+    }
+
+    private func skip(_ number: Int, _ rate: Double, _ reason: String) -> StepOutcome {
         state.skippedSteps.append(number)
         state.consecutiveSkips += 1
-        guard state.consecutiveSkips < Self.maximumConsecutiveSkips else {
-            throw FineTuneError(
-                .nonFinite,
+        if state.consecutiveSkips >= Self.maximumConsecutiveSkips {
+            pendingEnd = EarlyEnd(
+                .nonFinite, step: state.step,
                 "\(reason) at step \(number) and the \(state.consecutiveSkips - 1) steps before it; "
                     + "lower the learning rate or look at the rows")
         }
         return .skipped(reason: reason, learningRate: rate)
     }
 
-    private func window(_ step: Int) -> ArraySlice<Int> {
+    func window(_ step: Int) -> ArraySlice<Int> {
         let epoch = step / plan.stepsPerEpoch
         if order?.epoch != epoch { order = (epoch, plan.order(epoch: epoch)) }
         return plan.window(step % plan.stepsPerEpoch, of: order?.rows ?? [])
@@ -239,6 +287,28 @@ public final class FineTuneRun<Model: GradientStep> {
     private enum EvaluationOutcome {
         case loss(Double)
         case stopped(FineTuneStop)
+    }
+
+    /// - Returns: The stop that broke the evaluation off.
+    private func evaluateAndTell(_ control: FineTuneControl, rate: Double) throws -> FineTuneStop? {
+        switch try evaluate(control) {
+        case .stopped(let stop): return stop
+        case .loss(let loss):
+            guard loss.isFinite else {
+                let message = "the evaluation's loss is not finite after step \(state.step)"
+                if state.step == 0 { throw FineTuneError(.nonFinite, message) }
+                pendingEnd = EarlyEnd(.nonFinite, step: state.step, message)
+                try endIfPending()
+                return nil
+            }
+            if state.step == 0 { state.evalLossBefore = loss }
+            let isLast = state.step == schedule.totalSteps
+            state.watch.evaluated(
+                loss, step: state.step, rules: isLast ? rules.withoutPatience : rules)
+            try record(evalLoss: loss, control, rate: rate)
+            if let end = state.watch.end { try record(end) }
+            return nil
+        }
     }
 
     /// Loss sum over all labels of the evaluation rows divided by their number.
@@ -281,22 +351,40 @@ public final class FineTuneRun<Model: GradientStep> {
         try CheckpointStore.restore(loaded.moment2, into: optimizer.moment2)
         try model.parametersChanged()
         state = loaded.state
+        savedStep = state.step
         optimizer.step = state.optimizerStep
         resumedFromStep = state.step
         if let reason = loaded.identity.inexactness(identity) {
             warnings.append(
                 "resumed from step \(state.step), but not to the same bits: \(reason)")
         }
-        try metrics.truncate(after: state.step, lastStep: schedule.totalSteps)
+        try metrics.truncate(
+            after: state.step, lastStep: schedule.totalSteps,
+            isEvaluated: state.watch.evaluatedStep == state.step)
     }
 
-    private func save() throws {
+    func save() throws {
+        if state.watch.stepsAbove == 0, state.consecutiveSkips == 0 {
+            state.watch.goodCheckpoint = state.step
+        }
         try store.write(
             state, identity: identity, model: model, optimizer: optimizer, limit: recipe.savedLimit)
+        savedStep = state.step
+    }
+
+    /// Takes a peak rate that the range test found, in this attempt or an earlier one.
+    func use(_ curve: RateCurve) throws {
+        let choice = try curve.choice()
+        rateChoice = RateChoice(
+            how: .find, rate: choice.rate, reason: choice.reason, curve: curve)
+        schedule = LearningRateSchedule(
+            kind: schedule.kind, peak: choice.rate, warmupSteps: schedule.warmupSteps,
+            totalSteps: schedule.totalSteps)
+        if let warning = choice.warning { warnings.append(warning) }
     }
 
     private func saveIfNew() throws {
-        if store.steps().last != state.step { try save() }
+        if savedStep != state.step { try save() }
     }
 
     // MARK: Reports
@@ -336,10 +424,12 @@ public final class FineTuneRun<Model: GradientStep> {
     ) throws {
         var progress = progress(.evaluating, rate: rate)
         progress.evalLoss = evalLoss
-        try metrics.append([
-            "step": .integer(Int64(state.step)), "epoch": .number(progress.epoch),
-            "eval_loss": .number(evalLoss),
+        var line = JSONObject([
+            ("step", .integer(Int64(state.step))), ("epoch", .number(progress.epoch)),
+            ("eval_loss", .number(evalLoss)),
         ])
+        if state.watch.bestStep == state.step { line["best"] = true }
+        try metrics.append(.object(line))
         control.report(progress)
     }
 

@@ -8,8 +8,10 @@ struct MetricsLog {
 
     /// Keeps the lines up to `step`; those that will be written again go.
     ///
-    /// - Parameter lastStep: The run's last step, whose evaluation is always made anew.
-    func truncate(after step: Int, lastStep: Int) throws {
+    /// - Parameters:
+    ///   - lastStep: The run's last step, whose evaluation is always made anew.
+    ///   - isEvaluated: Whether the evaluation of `step` is part of the state that is gone on from.
+    func truncate(after step: Int, lastStep: Int, isEvaluated: Bool = true) throws {
         guard FilePath.exists(path) else { return }
         do {
             let bytes = try FilePath.read(path, limit: 1 << 34)
@@ -18,7 +20,8 @@ struct MetricsLog {
                 // A line that was cut by a crash is no JSON and goes too.
                 guard let value = try? JSONValue.parse(Array(line)),
                     let lineStep = value["step"]?.integer, lineStep <= step,
-                    lineStep < lastStep || value["eval_loss"] == nil
+                    value["eval_loss"] == nil
+                        || (lineStep < lastStep && (lineStep < step || isEvaluated))
                 else { continue }
                 kept += line + [10]
             }

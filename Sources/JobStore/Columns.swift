@@ -153,6 +153,16 @@ func brokerError(_ text: String?) throws -> BrokerError? {
     return error
 }
 
+/// The metrics that a task is told, as a JSON list.
+func toldText(_ names: [String]?) -> String? {
+    names.map { JSONValue.array($0.map { .string($0) }).text() }
+}
+
+func toldMetrics(_ text: String?) throws -> [String]? {
+    guard let text else { return nil }
+    return try JSONValue.parse(text).array?.compactMap(\.string)
+}
+
 func failuresText(_ failures: FailureCounts) -> String? {
     guard failures != FailureCounts() else { return nil }
     var object = JSONObject()

@@ -34,16 +34,19 @@ final class MutationWriter {
         insertJobRow = try prepare(
             """
             INSERT INTO jobs (sequence, id, kind, spec, digest, lines_blob, priority, tenant, label, maximum_seconds,
-            strict, cost, memory_bytes, created_at, \(statusColumns.joined(separator: ", ")))
-            VALUES (\(marks(14 + statusColumns.count)))
+            strict, cost, memory_bytes, worker, created_at, \(statusColumns.joined(separator: ", ")))
+            VALUES (\(marks(15 + statusColumns.count)))
             """)
         updateJobRow = try prepare(
             "UPDATE jobs SET \(statusColumns.map { "\($0) = ?" }.joined(separator: ", ")) WHERE sequence = ?"
         )
         insertInput = try prepare("INSERT INTO job_inputs VALUES (\(marks(5)))")
-        insertDependency = try prepare("INSERT INTO dependencies VALUES (\(marks(8)))")
+        insertDependency = try prepare("INSERT INTO dependencies VALUES (\(marks(12)))")
         fulfillDependency = try prepare(
-            "UPDATE dependencies SET fulfilled = 1 WHERE job = ? AND position = ?")
+            """
+            UPDATE dependencies SET fulfilled = 1, outcome_state = ?, outcome_metrics = ?, outcome_error = ?
+            WHERE job = ? AND position = ?
+            """)
         insertProduct = try prepare("INSERT INTO products VALUES (\(marks(4)))")
         putBinding = try prepare(
             """
@@ -83,7 +86,14 @@ final class MutationWriter {
             bind(status, to: &updateJobRow)
             updateJobRow.bind(sequence)
             try updateJobRow.run()
-        case .fulfillDependency(let job, let position):
+        case .reopenDependency(let job, let position):
+            try execute(
+                """
+                UPDATE dependencies SET fulfilled = 0, outcome_state = NULL, outcome_metrics = NULL, outcome_error = NULL
+                WHERE job = ? AND position = ?
+                """, [job, position])
+        case .fulfillDependency(let job, let position, let outcome):
+            bind(outcome, to: &fulfillDependency)
             fulfillDependency.bind(job)
             fulfillDependency.bind(position)
             try fulfillDependency.run()
@@ -175,6 +185,7 @@ final class MutationWriter {
         insertJobRow.bind(submission.isStrict)
         insertJobRow.bind(submission.cost)
         insertJobRow.bind(submission.memoryBytes)
+        insertJobRow.bind(submission.worker)
         insertJobRow.bind(record.createdAt)
         bind(record.status, to: &insertJobRow)
         try insertJobRow.run()
@@ -195,6 +206,8 @@ final class MutationWriter {
             insertDependency.bind(dependency.condition?.comparison.rawValue)
             insertDependency.bind(dependency.condition?.value)
             insertDependency.bind(dependency.isFulfilled)
+            insertDependency.bind(toldText(dependency.told))
+            bind(dependency.outcome, to: &insertDependency)
             try insertDependency.run()
         }
         for (position, produced) in submission.produces.enumerated() {
@@ -208,6 +221,12 @@ final class MutationWriter {
             let position = submission.references.firstIndex(of: reference)
             try bind(record.sequence, reference, position, key)
         }
+    }
+
+    private func bind(_ outcome: DependencyOutcome?, to statement: inout PreparedWrite) {
+        statement.bind(outcome?.state.rawValue)
+        statement.bind(numbersText(outcome?.metrics ?? [:]))
+        statement.bind(errorText(outcome?.error))
     }
 
     private func bind(_ status: JobStatus, to statement: inout PreparedWrite) {

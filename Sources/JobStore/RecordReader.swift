@@ -7,7 +7,7 @@ enum RecordReader {
     static let jobColumns =
         """
         sequence, id, kind, spec, digest, lines_blob, priority, tenant, label, maximum_seconds, strict, cost,
-        memory_bytes, created_at, \(statusColumns.joined(separator: ", "))
+        memory_bytes, created_at, \(statusColumns.joined(separator: ", ")), worker
         """
 
     /// Jobs of a query over `jobs`, with all that hangs on them.
@@ -69,6 +69,7 @@ enum RecordReader {
         status.metrics = try numbers(row[35])
         status.badLines = row[36]
         status.wholeGeneration = row[37]
+        submission.worker = row[38]
         submission.allowsAnyNumerics = status.allowsAnyNumerics
         return JobRecord(
             submission: submission, sequence: row[0], createdAt: row[13], status: status)
@@ -119,7 +120,11 @@ enum RecordReader {
                 key = ArtifactKey(name: name, version: version)
             }
             records[place].bindings[reference] = .some(key)
-            if (row[2] as Int?) != nil { records[place].submission.references.append(reference) }
+            if (row[2] as Int?) != nil {
+                records[place].submission.references.append(reference)
+            } else if !records[place].submission.shape.isLines {
+                records[place].submission.optionalReferences.append(reference)
+            }
         }
     }
 
@@ -135,6 +140,12 @@ enum RecordReader {
         }
         var dependency = Dependency(job: other, mode: mode, condition: condition)
         dependency.isFulfilled = row[7]
+        dependency.told = try toldMetrics(row[8])
+        if let text = row[9] as String? {
+            guard let state = JobState(rawValue: text) else { throw broken("an outcome", row) }
+            dependency.outcome = DependencyOutcome(
+                state: state, metrics: try numbers(row[10]), error: try brokerError(row[11]))
+        }
         return dependency
     }
 

@@ -6,7 +6,20 @@ enum Schema {
     static let applicationID: Int32 = 0x6C6F_7261
 
     /// One entry per version; each brings a file from the version before to its own.
-    static let migrations = [version1, version2, version3]
+    static let migrations = [version1, version2, version3, version4, version5]
+
+    static let version5 = """
+        -- What a task is told of a job before it: the metrics asked for (JSON list; NULL: nothing), and how that job ended.
+        ALTER TABLE dependencies ADD COLUMN told TEXT;
+        ALTER TABLE dependencies ADD COLUMN outcome_state TEXT;
+        ALTER TABLE dependencies ADD COLUMN outcome_metrics TEXT;
+        ALTER TABLE dependencies ADD COLUMN outcome_error TEXT;
+        """
+
+    static let version4 = """
+        -- The plugin whose workers run the job; NULL: any that takes its kind unasked.
+        ALTER TABLE jobs ADD COLUMN worker TEXT;
+        """
 
     static let version3 = """
         -- Result lines whose files are not synced yet. A broker that starts writes them to their files again.

@@ -152,7 +152,7 @@ extension Compute {
             arguments.sequences = sequences
             arguments.pages = pages
             arguments.page_offsets = offsets
-            run(kernels.pointee.append, &arguments, elements: k.rows * k.columns)
+            run(.append, kernels.pointee.append, &arguments, elements: k.rows * k.columns)
         }
     }
 
@@ -192,7 +192,9 @@ extension Compute {
             arguments.sequences = sequences
             arguments.pages = pages
             arguments.page_offsets = offsets
-            run(kernels.pointee.attend, &arguments)
+            run(
+                .attend, kernels.pointee.attend, &arguments,
+                flops: 4 * q.columns * rows.positions.reduce(0) { $0 + Int($1) + 1 })
         }
     }
 
@@ -248,6 +250,14 @@ public struct RowSpans: Sendable {
     public var rows: Int { Int(bounds[bounds.count - 1]) }
     public var count: Int { bounds.count - 1 }
 
+    /// Pairs of a row and one that it sees.
+    var pairs: Int {
+        (0..<count).reduce(0) { sum, span in
+            let length = Int(bounds[span + 1] - bounds[span])
+            return sum + length * (length + 1) / 2
+        }
+    }
+
     /// Each row's position in its span: 0, 1, 2, … from every span's start.
     public var positions: [Int32] {
         (0..<count).flatMap { Array(0..<bounds[$0 + 1] - bounds[$0]) }
@@ -273,7 +283,9 @@ extension Compute {
         arguments.arena = try threadScratch(ck_span_attention_scratch_bytes(&arguments, 0))
         spans.bounds.withUnsafeBufferPointer {
             arguments.spans = $0.baseAddress
-            run(kernels.pointee.span_attention, &arguments)
+            run(
+                .spanAttention, kernels.pointee.span_attention, &arguments,
+                flops: 4 * q.columns * spans.pairs)
         }
     }
 
@@ -303,7 +315,9 @@ extension Compute {
         arguments.arena = try threadScratch(ck_span_attention_scratch_bytes(&arguments, 1))
         spans.bounds.withUnsafeBufferPointer {
             arguments.spans = $0.baseAddress
-            run(kernels.pointee.span_attention_backward, &arguments)
+            run(
+                .spanAttentionBackward, kernels.pointee.span_attention_backward, &arguments,
+                flops: 10 * q.columns * spans.pairs)
         }
     }
 

@@ -23,6 +23,8 @@ public enum InstructionSet: String, Sendable, CaseIterable {
 public final class Compute: @unchecked Sendable {
     public let pool: ThreadPool
     public let instructionSet: InstructionSet
+    /// Where its time goes, while there is one.
+    public var profile: ComputeProfile?
     let kernels: UnsafePointer<ck_kernels>
     private let arena: Arena
 
@@ -84,12 +86,22 @@ public final class Compute: @unchecked Sendable {
         return .success(set)
     }()
 
+    /// Whether the caller is inside a `pool.run`.
+    var isInsideRun: Bool { ck_inside_run() }
+
     /// Runs a kernel on all threads, or on the caller alone where waking the others would cost more than it saves.
     ///
-    /// - Parameter elements: About how many numbers are touched.
-    func run(_ task: ck_task?, _ arguments: UnsafeRawPointer, elements: Int = .max) {
+    /// - Parameters:
+    ///   - operation: What a profile counts it as; likewise `outputs`, `inputs` and `flops`.
+    ///   - elements: About how many numbers are touched.
+    func run(
+        _ operation: ComputeOperation, _ task: ck_task?, _ arguments: UnsafeRawPointer,
+        elements: Int = .max, outputs: Int = 0, inputs: Int = 0, flops: @autoclosure () -> Int = 0
+    ) {
         guard let task else { return }
-        if elements < 4096 { task(arguments, 0, 1) } else { pool.run(task, arguments) }
+        timed(operation, outputs: outputs, inputs: inputs, flops: flops()) {
+            if elements < 4096 { task(arguments, 0, 1) } else { pool.run(task, arguments) }
+        }
     }
 
     /// Scratch for every thread of an operation; the kernels find it through the pointer.

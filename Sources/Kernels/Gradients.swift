@@ -28,7 +28,9 @@ extension Compute {
         arguments.accumulate = accumulate ? 1 : 0
         let count = ck_contract_scratch_count(x.columns, y.columns)
         arguments.scratch = try sharedScratch(4 * count).assumingMemoryBound(to: Float.self)
-        run(kernels.pointee.contract, &arguments)
+        run(
+            .contract, kernels.pointee.contract, &arguments,
+            flops: 2 * x.rows * x.columns * y.columns)
     }
 
     /// One step of AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW` does it.
@@ -68,7 +70,7 @@ extension Compute {
             arguments.gradient = UnsafePointer(gradient.floats(row))
             arguments.moment1 = moment1.floats(row)
             arguments.moment2 = moment2.floats(row)
-            run(kernels.pointee.adamw, &arguments)
+            run(.adamw, kernels.pointee.adamw, &arguments)
         }
     }
 
@@ -85,7 +87,7 @@ extension Compute {
         for row in 0..<(dense ? 1 : x.rows) {
             var arguments = ck_square_sum_args(
                 x: UnsafePointer(x.floats(row)), count: count, partial: partial)
-            run(kernels.pointee.square_sum, &arguments)
+            run(.squareSum, kernels.pointee.square_sum, &arguments)
             for block in 0..<blocks { sum += partial[block] }
         }
         return sum

@@ -127,7 +127,9 @@ extension Compute {
             let last = min(panels, first + chunk)
             var transpose = ck_transpose_args(
                 w: weights.c, panel0: first, panel1: last, out: scratch)
-            run(kernels.pointee.transpose, &transpose)
+            run(
+                .transpose, kernels.pointee.transpose, &transpose, outputs: weights.rows,
+                inputs: weights.columns)
             let columns = first * 32..<min(weights.columns, last * 32)
             var arguments = ck_linear_args()
             arguments.x = dY.c
@@ -138,7 +140,7 @@ extension Compute {
             arguments.alpha = alpha
             arguments.y = try dX.columns(columns).c
             arguments.accumulate = accumulate ? 1 : 0
-            try runLinear(&arguments, terms, columns: columns)
+            try runLinear(&arguments, terms, columns: columns, of: weights.columns)
         }
     }
 
@@ -178,7 +180,8 @@ extension Compute {
 
     /// Runs a product with the terms that touch `columns` (nil: all), their panels shifted accordingly.
     private func runLinear(
-        _ arguments: inout ck_linear_args, _ terms: [LowRankTerm], columns: Range<Int>? = nil
+        _ arguments: inout ck_linear_args, _ terms: [LowRankTerm],
+        columns: Range<Int>? = nil, of inputs: Int = 0
     ) throws(KernelError) {
         if arguments.rows == 0 { return }
         arguments.arena = try threadScratch(ck_linear_scratch_bytes(arguments.w.columns))
@@ -206,8 +209,20 @@ extension Compute {
             }
             arguments.terms = UnsafePointer(list.baseAddress)
             arguments.term_count = count
-            run(kernels.pointee.linear, &arguments)
+            let (rows, w) = (arguments.rows, arguments.w)
+            run(
+                columns == nil ? .linear : .linearBackward, kernels.pointee.linear, &arguments,
+                outputs: columns == nil ? w.rows : w.columns,
+                inputs: columns == nil ? w.columns : inputs,
+                flops: Self.flops(rows, w, terms))
             arguments.terms = nil
+        }
+    }
+
+    private static func flops(_ rows: Int, _ w: ck_packed, _ terms: [LowRankTerm]) -> Int {
+        let outputs = w.rows
+        return terms.reduce(2 * rows * outputs * w.columns) { sum, term in
+            sum + 2 * term.rows.count * term.up.columns * min(outputs, term.up.rows)
         }
     }
 }

@@ -41,7 +41,10 @@ extension Compute {
         arguments.arena = try threadScratch(ck_head_loss_scratch_bytes(head.columns))
         labels.withUnsafeBufferPointer {
             arguments.labels = $0.baseAddress
-            run(kernels.pointee.head_loss, &arguments)
+            run(
+                .headLoss, kernels.pointee.head_loss, &arguments, outputs: head.rows,
+                inputs: head.columns,
+                flops: (dHidden == nil ? 2 : 4) * hidden.rows * head.rows * head.columns)
         }
         return weightedSum(arguments.loss, arguments.weights, labels)
     }
@@ -67,7 +70,7 @@ extension Compute {
         arguments.scale = scale
         labels.withUnsafeBufferPointer {
             arguments.labels = $0.baseAddress
-            run(kernels.pointee.logit_loss, &arguments)
+            run(.logitLoss, kernels.pointee.logit_loss, &arguments)
         }
         return weightedSum(arguments.loss, arguments.weights, labels)
     }

@@ -64,7 +64,7 @@ extension Compute {
             } else {
                 try require(parts.count == 1, "a paired matrix has two halves")
             }
-            run(kernels.pointee.pack, &arguments)
+            run(.pack, kernels.pointee.pack, &arguments)
             return
         }
         try require(
@@ -77,7 +77,7 @@ extension Compute {
             arguments.source = part.c
             arguments.rows = part.rows
             arguments.out = start + offset
-            run(kernels.pointee.pack, &arguments)
+            run(.pack, kernels.pointee.pack, &arguments)
             offset += part.rows * depth * layout.elementType.byteCount
         }
     }
@@ -86,6 +86,6 @@ extension Compute {
     public func unpack(_ weights: PackedMatrix, into out: Matrix) throws(KernelError) {
         try out.expect(weights.rows, weights.columns, "out")
         var arguments = ck_unpack_args(w: weights.c, out: out.c)
-        run(kernels.pointee.unpack, &arguments)
+        run(.unpack, kernels.pointee.unpack, &arguments)
     }
 }

@@ -42,7 +42,7 @@ extension Compute {
         arguments.out = out.c
         ids.withUnsafeBufferPointer {
             arguments.ids = $0.baseAddress
-            run(kernels.pointee.gather, &arguments, elements: ids.count * columns)
+            run(.gather, kernels.pointee.gather, &arguments, elements: ids.count * columns)
         }
         arguments.ids = nil
     }
@@ -97,7 +97,7 @@ extension Compute {
             arguments.mean = pointer
             arguments.stat_stride = stride
         }
-        run(kernels.pointee.norm, &arguments, elements: x.rows * x.columns)
+        run(.norm, kernels.pointee.norm, &arguments, elements: x.rows * x.columns)
     }
 
     private func statistics(_ matrix: Matrix?, _ rows: Int, _ groups: Int) throws(KernelError)
@@ -167,8 +167,10 @@ extension Compute {
         arguments.dweight = try dWeight?.vectorPointer(arguments.columns, "dWeight")
         arguments.dbias = try dBias?.vectorPointer(arguments.columns, "dBias")
         // First what reads dY as a whole: dX may be the same memory.
-        if dWeight != nil || dBias != nil { run(kernels.pointee.norm_weight_backward, &arguments) }
-        run(kernels.pointee.norm_backward, &arguments, elements: x.rows * x.columns)
+        if dWeight != nil || dBias != nil {
+            run(.normWeightBackward, kernels.pointee.norm_weight_backward, &arguments)
+        }
+        run(.normBackward, kernels.pointee.norm_backward, &arguments, elements: x.rows * x.columns)
     }
 
     /// Rotary positions (Su et al. 2021) in the rotate-half form: of each head the columns i and i + rotaryDim/2 turn
@@ -213,7 +215,7 @@ extension Compute {
         arguments.inverse = inverse ? 1 : 0
         positions.withUnsafeBufferPointer {
             arguments.positions = $0.baseAddress
-            run(kernels.pointee.rope, &arguments, elements: x.rows * x.columns)
+            run(.rope, kernels.pointee.rope, &arguments, elements: x.rows * x.columns)
         }
     }
 
@@ -230,7 +232,7 @@ extension Compute {
         arguments.gate = gate.c
         if let up { arguments.up = up.c }
         arguments.y = y.c
-        run(kernels.pointee.activation, &arguments, elements: y.rows * y.columns)
+        run(.activation, kernels.pointee.activation, &arguments, elements: y.rows * y.columns)
     }
 
     /// Gradients of `activate`: `dGate = dY · up · act'(gate)`, `dUp = dY · act(gate)`.
@@ -258,7 +260,7 @@ extension Compute {
         arguments.dgate = dGate.c
         if let dUp { arguments.dup = dUp.c }
         if let y { arguments.y = y.c }
-        run(kernels.pointee.activation_backward, &arguments)
+        run(.activationBackward, kernels.pointee.activation_backward, &arguments)
     }
 
     /// `y = alpha · x + beta · y` with conversion between element types; beta 0 never reads y.
@@ -275,7 +277,7 @@ extension Compute {
         arguments.columns = x.columns
         arguments.alpha = alpha
         arguments.beta = beta
-        run(kernels.pointee.combine, &arguments, elements: x.rows * x.columns)
+        run(.combine, kernels.pointee.combine, &arguments, elements: x.rows * x.columns)
     }
 
     /// Copies x to y with conversion between element types.
@@ -292,7 +294,7 @@ extension Compute {
     public func softCap(_ x: Matrix, _ cap: Float) throws(KernelError) {
         try require(cap > 0, .range, "a soft cap of \(cap)")
         var arguments = ck_soft_cap_args(x: x.c, rows: x.rows, columns: x.columns, cap: cap)
-        run(kernels.pointee.soft_cap, &arguments, elements: x.rows * x.columns)
+        run(.softCap, kernels.pointee.soft_cap, &arguments, elements: x.rows * x.columns)
     }
 
     /// Softmax of every row, in place. x: `[M, N]` float32.
@@ -300,7 +302,7 @@ extension Compute {
         try x.expect(.float32, "x")
         var arguments = ck_softmax_args(
             x: x.c, rows: x.rows, columns: x.columns, log_sum: nil, softmax: 1)
-        run(kernels.pointee.softmax, &arguments)
+        run(.softmax, kernels.pointee.softmax, &arguments)
     }
 
     /// `result[row] = log Σ exp(x[row])`. x: `[M, N]` float32; result: `[1, M]`.
@@ -309,7 +311,7 @@ extension Compute {
         var arguments = ck_softmax_args(
             x: x.c, rows: x.rows, columns: x.columns,
             log_sum: try result.vectorPointer(x.rows, "result"), softmax: 0)
-        run(kernels.pointee.softmax, &arguments)
+        run(.softmax, kernels.pointee.softmax, &arguments)
     }
 
     /// Whether every number is finite.
@@ -318,7 +320,7 @@ extension Compute {
             to: Int32.self)
         bad.update(repeating: 0, count: pool.threadCount)
         var arguments = ck_finite_args(x: x.c, rows: x.rows, columns: x.columns, bad: bad)
-        run(kernels.pointee.finite, &arguments)
+        run(.finite, kernels.pointee.finite, &arguments)
         return (0..<pool.threadCount).allSatisfy { bad[$0] == 0 }
     }
 }

@@ -16,6 +16,6 @@ extension Compute {
             "the transpose of \(weights.elementType.rawValue) is not \(out.elementType.rawValue)")
         var arguments = ck_transpose_args(
             w: weights.c, panel0: 0, panel1: (weights.columns + 31) / 32, out: out.storage.base)
-        run(kernels.pointee.transpose, &arguments)
+        run(.transpose, kernels.pointee.transpose, &arguments)
     }
 }

@@ -77,9 +77,9 @@ public final class BrokerClient {
     /// Selectors asked for at once: so many job objects mostly fit one reply's header.
     static let selectorsPerRequest = 32
 
-    /// The jobs that the selectors name, in the broker's order, each once.
+    /// The jobs that the selectors name, in the broker's order, each once; with their specs where asked for.
     public func status(
-        _ selectors: [String], policy: RequestPolicy = .usual
+        _ selectors: [String], withSpecs: Bool = false, policy: RequestPolicy = .usual
     ) throws(ClientError) -> [JobSnapshot] {
         var jobs: [JobSnapshot] = []
         var seen: Set<String> = []
@@ -92,7 +92,8 @@ public final class BrokerClient {
                 where seen.insert(job.id).inserted { jobs.append(job) }
                 continue
             }
-            let header: JSONObject = ["jobs": .array(part.map { .string($0) })]
+            var header: JSONObject = ["jobs": .array(part.map { .string($0) })]
+            if withSpecs { header["spec"] = true }
             try pages(.status, header, limit: nil, policy: policy) { reply throws(ClientError) in
                 let page = try Self.jobs(in: reply)
                 for job in page where seen.insert(job.id).inserted { jobs.append(job) }

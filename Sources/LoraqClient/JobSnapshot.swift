@@ -35,6 +35,16 @@ public struct JobSnapshot: Sendable, Equatable {
     public var progress: JSONValue? { present("progress") }
     public var result: JSONValue? { present("result") }
     public var usage: JSONValue? { present("usage") }
+    /// Where it was asked for.
+    public var spec: JSONValue? { present("spec") }
+    /// What `after … if` reads.
+    public var metrics: [String: Double] {
+        var metrics: [String: Double] = [:]
+        for entry in json["metrics"]?.object?.entries ?? [] {
+            metrics[entry.key] = entry.value.double
+        }
+        return metrics
+    }
     public var error: ErrorObject? { present("error").flatMap(JobSnapshot.errorObject) }
     public var reason: (code: String, message: String)? {
         guard let reason = present("reason"), let message = reason["message"]?.string else {

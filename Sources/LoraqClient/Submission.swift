@@ -10,11 +10,16 @@ public struct JobRequest: Sendable {
         public var on: String
         /// `{metric, op, value}`.
         public var condition: JSONValue?
+        /// Metrics of that job that this one's task is told, with how it ended.
+        public var tell: [String]?
 
-        public init(job: String, on: String = "success", condition: JSONValue? = nil) {
+        public init(
+            job: String, on: String = "success", condition: JSONValue? = nil, tell: [String]? = nil
+        ) {
             self.job = job
             self.on = on
             self.condition = condition
+            self.tell = tell
         }
 
         var json: JSONValue {
@@ -22,6 +27,7 @@ public struct JobRequest: Sendable {
                 (key: "job", value: .string(job)), (key: "on", value: .string(on)),
             ])
             object["if"] = condition
+            object["tell"] = tell.map { .array($0.map { .string($0) }) }
             return .object(object)
         }
     }
@@ -42,6 +48,8 @@ public struct JobRequest: Sendable {
     public var label: String?
     public var maximumSeconds: Int?
     public var memoryBytes: Int?
+    /// The plugin whose workers run it.
+    public var worker: String?
 
     public init(id: String = JobRequest.newID(), kind: String, spec: JSONValue) {
         self.id = id
@@ -76,6 +84,7 @@ public struct JobRequest: Sendable {
         object["label"] = label.map { .string($0) }
         object["max_seconds"] = maximumSeconds.map { .integer(Int64($0)) }
         object["memory_bytes"] = memoryBytes.map { .integer(Int64($0)) }
+        object["worker"] = worker.map { .string($0) }
         return .object(object)
     }
 

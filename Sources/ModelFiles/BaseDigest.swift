@@ -6,8 +6,7 @@ public enum BaseDigest {
     /// Rows are read in pieces of about this many elements.
     static let pieceElements = 1 << 20
 
-    /// Digests the canonical configuration, then each tensor of the architecture in bytewise order of the names:
-    /// a line of JSON with name, type and shape, then the elements (bfloat16 as they are, others as float32).
+    /// Digests the canonical configuration and the weights.
     ///
     /// A GGUF file and the Hugging Face folder made from it (same weights in bfloat16) have one digest.
     ///
@@ -16,10 +15,27 @@ public enum BaseDigest {
         config: ModelConfig, source: any TensorSource,
         progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
     ) throws -> ContentDigest {
+        base(
+            config: config, weights: try weights(config: config, source: source, progress: progress)
+        )
+    }
+
+    /// What `compute` makes of a configuration and the digest of its weights.
+    static func base(config: ModelConfig, weights: ContentDigest) -> ContentDigest {
         var builder = DigestBuilder()
-        builder.update(Array("loraq base v1\n".utf8))
+        builder.update(Array("loraq base v2\n".utf8))
         builder.update(config.canonicalJSON.serialized(sortedKeys: true))
-        builder.update([10])
+        builder.update(Array("\n\(weights.text)\n".utf8))
+        return builder.finish()
+    }
+
+    /// Digests each tensor of the architecture in bytewise order of the names: a line of JSON with name, type and shape,
+    /// then the elements (bfloat16 as they are, others as float32). So others can tell whether a folder still has the weights.
+    static func weights(
+        config: ModelConfig, source: any TensorSource,
+        progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
+    ) throws -> ContentDigest {
+        var builder = DigestBuilder()
         let names = config.expectedTensors.map(\.name).sorted(by: bytewisePrecedes)
         for (index, name) in names.enumerated() {
             try update(&builder, with: try source.require(name), of: source)

@@ -8,6 +8,9 @@ public struct ModelManifest: Sendable, Equatable {
 
     /// Digest of configuration and weights; what adapters are bound to.
     public var base: ContentDigest
+    /// Digest of the weights alone, by which another program can tell whether the source still holds them; nil in a folder
+    /// that was prepared before it was recorded.
+    public var weights: ContentDigest?
     public var family: ModelFamily
     /// Type of the packed matrices.
     public var elementType: ElementType
@@ -37,7 +40,7 @@ public struct ModelManifest: Sendable, Equatable {
                 "digest": file.digest.map { .string($0.text) } ?? .null,
             ]
         }
-        return [
+        var object: JSONObject = [
             "format": .integer(Int64(Self.formatVersion)), "base": .string(base.text),
             "family": .string(family.rawValue), "dtype": .string(elementType.rawValue),
             "parameters": .integer(Int64(parameterCount)),
@@ -47,14 +50,19 @@ public struct ModelManifest: Sendable, Equatable {
             "source": .string(source), "chat_template": .bool(hasChatTemplate),
             "files": .array(listed), "notes": .array(notes.map { .string($0) }),
         ]
+        object["weights"] = weights.map { .string($0.text) }
+        return .object(object)
     }
 
     public init(
-        base: ContentDigest, family: ModelFamily, elementType: ElementType, parameterCount: Int,
-        layerCount: Int, vocabularySize: Int, maximumPositions: Int, source: String,
+        base: ContentDigest, weights: ContentDigest?, family: ModelFamily,
+        elementType: ElementType, parameterCount: Int, layerCount: Int, vocabularySize: Int,
+        maximumPositions: Int,
+        source: String,
         hasChatTemplate: Bool, files: [File], notes: [String]
     ) {
         self.base = base
+        self.weights = weights
         self.family = family
         self.elementType = elementType
         self.parameterCount = parameterCount
@@ -84,6 +92,8 @@ public struct ModelManifest: Sendable, Equatable {
         guard let base = json["base"]?.string.flatMap(ContentDigest.init(text:)) else {
             throw malformed("base")
         }
+        let weights = json["weights"]?.string.flatMap(ContentDigest.init(text:))
+        if json["weights"] != nil, weights == nil { throw malformed("weights") }
         guard let family = json["family"]?.string.flatMap(ModelFamily.init(rawValue:)) else {
             throw malformed("family")
         }
@@ -91,7 +101,8 @@ public struct ModelManifest: Sendable, Equatable {
             throw malformed("dtype")
         }
         self.init(
-            base: base, family: family, elementType: type, parameterCount: try whole("parameters"),
+            base: base, weights: weights, family: family, elementType: type,
+            parameterCount: try whole("parameters"),
             layerCount: try whole("layers"), vocabularySize: try whole("vocabulary"),
             maximumPositions: try whole("max_positions"), source: json["source"]?.string ?? "",
             hasChatTemplate: json["chat_template"]?.bool ?? false,

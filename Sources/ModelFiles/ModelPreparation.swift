@@ -51,9 +51,10 @@ public enum ModelPreparation {
         do { try DurableFile.createDirectories(folder) } catch {
             throw ModelFileError(.unwritable, file: folder, "\(error)")
         }
-        let base = try BaseDigest.compute(config: source.config, source: source.tensors) {
+        let weights = try BaseDigest.weights(config: source.config, source: source.tensors) {
             try progress(Progress(stage: .digest, done: $0, total: $1))
         }
+        let base = BaseDigest.base(config: source.config, weights: weights)
         let packed = folder + "/" + PreparedFileName.packed
         try PackedModelWriter.write(
             config: source.config, source: source.tensors, base: base, elementType: type,
@@ -77,7 +78,7 @@ public enum ModelPreparation {
                     name: name, bytes: bytes.count, digest: ContentDigest(of: bytes)))
         }
         let manifest = ModelManifest(
-            base: base, family: source.config.family, elementType: type,
+            base: base, weights: weights, family: source.config.family, elementType: type,
             parameterCount: source.config.expectedTensors.reduce(0) {
                 $0 + $1.shape.reduce(1, *)
             },

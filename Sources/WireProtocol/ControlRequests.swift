@@ -65,9 +65,12 @@ public struct StatusRequest: Codable, Sendable, Equatable {
     public var jobs: [String]
     /// `next` of the page before, with the same `jobs`.
     public var after: String?
-    public init(jobs: [String], after: String? = nil) {
+    /// With each job's spec.
+    public var spec: Bool?
+    public init(jobs: [String], after: String? = nil, spec: Bool? = nil) {
         self.jobs = jobs
         self.after = after
+        self.spec = spec
     }
 }
 
@@ -284,13 +287,18 @@ public struct LogsRequest: Codable, Sendable, Equatable {
     public var after: Int?
     /// The most bytes to send.
     public var limit: Int?
+    /// Of a job: what its worker said, or the measurements that it wrote to `metrics.jsonl`.
+    public var stream: Stream?
 
-    enum CodingKeys: String, CodingKey { case job, worker, attempt, after, limit }
+    public enum Stream: String, Codable, Sendable { case log, metrics }
+
+    enum CodingKeys: String, CodingKey { case job, worker, attempt, after, limit, stream }
 
     public init(
         job: String? = nil, worker: String? = nil, attempt: Int? = nil, after: Int? = nil,
-        limit: Int? = nil
+        limit: Int? = nil, stream: Stream? = nil
     ) {
+        self.stream = stream
         self.job = job
         self.worker = worker
         self.attempt = attempt
@@ -305,8 +313,13 @@ public struct LogsRequest: Codable, Sendable, Equatable {
         attempt = try fields.decodeIfPresent(Int.self, forKey: .attempt)
         after = try fields.decodeIfPresent(Int.self, forKey: .after)
         limit = try fields.decodeIfPresent(Int.self, forKey: .limit)
+        stream = try fields.decodeIfPresent(Stream.self, forKey: .stream)
         guard (job == nil) != (worker == nil) else {
             throw WireError(.badHeader, "exactly one of `job` and `worker` must be given")
+        }
+        guard stream != .metrics || (worker == nil && attempt == nil) else {
+            throw WireError(
+                .badHeader, "`metrics` belong to a job, whatever the attempt", key: "stream")
         }
     }
 }

@@ -184,6 +184,24 @@ public struct TaskEnvelope: Codable, Sendable, Equatable {
         }
     }
 
+    /// How a job that this one comes after ended: of each entry of `after` with `tell`.
+    public struct Outcome: Codable, Sendable, Equatable {
+        public var job: JobID
+        public var state: JobState
+        /// Those of the metrics asked for that it has.
+        public var metrics: [String: Double]
+        public var error: ErrorObject?
+
+        public init(
+            job: JobID, state: JobState, metrics: [String: Double] = [:], error: ErrorObject? = nil
+        ) {
+            self.job = job
+            self.state = state
+            self.metrics = metrics
+            self.error = error
+        }
+    }
+
     public var task: TaskID
     public var job: JobID
     public var attempt: Int
@@ -193,6 +211,7 @@ public struct TaskEnvelope: Codable, Sendable, Equatable {
     public var spec: JSONValue
     public var inputs: [Input]
     public var artifacts: [Artifact]
+    public var outcomes: [Outcome]?
     /// An absolute folder of this job's, kept between attempts; only for jobs of one task.
     public var workdir: String?
     /// Number of the line in its file, from 1.
@@ -202,7 +221,8 @@ public struct TaskEnvelope: Codable, Sendable, Equatable {
     public var body: Int?
 
     enum CodingKeys: String, CodingKey {
-        case task, job, attempt, lease, kind, `class`, spec, inputs, artifacts, workdir, line
+        case task, job, attempt, lease, kind, `class`, spec, inputs, artifacts, outcomes, workdir,
+            line
         case customID = "custom_id"
         case body
     }
@@ -238,6 +258,7 @@ public struct TaskEnvelope: Codable, Sendable, Equatable {
         spec = try fields.decode(JSONValue.self, forKey: .spec)
         inputs = try fields.decodeIfPresent([Input].self, forKey: .inputs) ?? []
         artifacts = try fields.decodeIfPresent([Artifact].self, forKey: .artifacts) ?? []
+        outcomes = try fields.decodeIfPresent([Outcome].self, forKey: .outcomes)
         workdir = try fields.decodeIfPresent(String.self, forKey: .workdir)
         line = try fields.decodeIfPresent(Int.self, forKey: .line)
         customID = try fields.decodeIfPresent(String.self, forKey: .customID)

@@ -7,6 +7,7 @@ public struct EvaluateSpec: Codable, Sendable, Equatable {
     public static let patternPrefix = "regex:"
     public static let maximumModels = 16
     public static let maximumMetrics = 16
+    public static let maximumLines = 1_000
 
     /// 1 to 16, `M` or `M:A`; the first is the one that others are compared with.
     public var models: [ArtifactReference]
@@ -14,13 +15,19 @@ public struct EvaluateSpec: Codable, Sendable, Equatable {
     public var metrics: [String]
     /// Of an answer; nil: as long as the expected one may be, twice over.
     public var maxTokens: Int?
+    /// Only the rows at these lines, whose prompts are then in the result too; nil: all.
+    public var lines: [Int]?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
         case models, metrics
         case maxTokens = "max_tokens"
+        case lines
     }
 
-    public init(models: [ArtifactReference], metrics: [String], maxTokens: Int? = nil) {
+    public init(
+        models: [ArtifactReference], metrics: [String], maxTokens: Int? = nil, lines: [Int]? = nil
+    ) {
+        self.lines = lines
         self.models = models
         self.metrics = metrics
         self.maxTokens = maxTokens
@@ -31,6 +38,16 @@ public struct EvaluateSpec: Codable, Sendable, Equatable {
         models = try fields.decode([ArtifactReference].self, forKey: .models)
         metrics = try fields.decode([String].self, forKey: .metrics)
         maxTokens = try fields.decodeIfPresent(Int.self, forKey: .maxTokens)
+        lines = try fields.decodeIfPresent([Int].self, forKey: .lines)
+        if let lines {
+            guard (1...Self.maximumLines).contains(lines.count), lines.allSatisfy({ $0 >= 1 }),
+                Set(lines).count == lines.count
+            else {
+                throw WireError(
+                    .invalidSpec, "must be 1 to \(Self.maximumLines) different lines, from 1",
+                    key: "lines")
+            }
+        }
         guard (1...Self.maximumModels).contains(models.count) else {
             throw WireError(
                 .invalidSpec, "must have 1 to \(Self.maximumModels) entries, not \(models.count)",
@@ -129,10 +146,16 @@ public struct EvaluateResult: Codable, Sendable, Equatable {
         public var line: Int
         public var labels: Int
         public var expected: String?
+        /// What stands before the answer, as the model reads it; only where lines were asked for.
+        public var prompt: String?
         /// In the order of the models.
         public var answers: [Answer]
 
-        public init(line: Int, labels: Int, expected: String? = nil, answers: [Answer]) {
+        public init(
+            line: Int, labels: Int, expected: String? = nil, prompt: String? = nil,
+            answers: [Answer]
+        ) {
+            self.prompt = prompt
             self.line = line
             self.labels = labels
             self.expected = expected

@@ -45,14 +45,18 @@ public struct JobObject: Codable, Sendable, Equatable {
     public var after: [Dependency]
     /// Numbers by name, summed over accepted results.
     public var usage: [String: Double]
+    /// Of a job of one task that has ended: what `after … if` reads.
+    public var metrics: [String: Double]?
     public var numerics: String?
+    /// Where it was asked for.
+    public var spec: JSONValue?
 
     enum CodingKeys: String, CodingKey {
         case job, kind, state, label, tenant, priority
         case createdAtMs = "created_at_ms"
         case startedAtMs = "started_at_ms"
         case finishedAtMs = "finished_at_ms"
-        case counts, lines, progress, result, error, reason, after, usage, numerics
+        case counts, lines, progress, result, error, reason, after, usage, metrics, numerics, spec
     }
 
     public init(

@@ -5,7 +5,7 @@ import JSONModel
 
 /// Names that the protocol gives a meaning to.
 public enum BuiltInKind: String, Sendable, CaseIterable {
-    case infer, finetune, prepare, adapter, check, evaluate
+    case infer, finetune, prepare, adapter, check, evaluate, choose
 
     /// The input whose lines are tasks, for any kind.
     public static let linesInput = "lines"
@@ -126,6 +126,7 @@ public enum BuiltInSpec: Sendable, Equatable {
     case adapter(AdapterSpec)
     case check(CheckSpec)
     case evaluate(EvaluateSpec)
+    case choose(ChooseSpec)
 
     /// Checks the spec and the names of the inputs of a submission of a built-in kind.
     ///
@@ -156,6 +157,16 @@ public enum BuiltInSpec: Sendable, Equatable {
             case .evaluate:
                 self = .evaluate(
                     try Self.strict(EvaluateSpec.self, EvaluateSpec.CodingKeys.self, spec))
+            case .choose:
+                for (index, candidate) in (spec["candidates"]?.array ?? []).enumerated() {
+                    do throws(WireError) {
+                        try UnknownKeys.refuse(
+                            in: candidate, except: ChooseSpec.Candidate.CodingKeys.self)
+                    } catch {
+                        throw error.inside("candidates[\(index)]")
+                    }
+                }
+                self = .choose(try Self.strict(ChooseSpec.self, ChooseSpec.CodingKeys.self, spec))
             }
         } catch {
             throw error.inside("spec").with(code: .invalidSpec)
@@ -171,7 +182,14 @@ public enum BuiltInSpec: Sendable, Equatable {
         case .adapter(let spec): spec.references
         case .check(let spec): [spec.model] + (spec.recipe?.adapter.map { [$0] } ?? [])
         case .evaluate(let spec): spec.models
+        case .choose: []
         }
+    }
+
+    /// References that may be missing when the job starts, where the job that was to make them failed.
+    public var optionalReferences: [ArtifactReference] {
+        guard case .choose(let spec) = self else { return [] }
+        return spec.candidates.compactMap(\.adapter)
     }
 
     /// The artifact that the job will register, without version.
@@ -181,6 +199,7 @@ public enum BuiltInSpec: Sendable, Equatable {
         case .finetune(let spec): ArtifactReference(model: spec.model.model, adapter: spec.name)
         case .prepare(let spec): ArtifactReference(model: spec.name)
         case .adapter(let spec): spec.product
+        case .choose(let spec): spec.product
         }
     }
 
@@ -197,7 +216,8 @@ public enum BuiltInSpec: Sendable, Equatable {
             case .infer: (["lines"], ["lines"])
             case .finetune: (["train"], ["train", "eval"])
             case .adapter(.export): ([], ["prompts"])
-            case .prepare, .adapter: ([], [])
+            case .adapter(.rebase): (["train"], ["train", "eval"])
+            case .prepare, .adapter, .choose: ([], [])
             case .evaluate: (["eval"], ["eval"])
             case .check(let spec): (["data"], spec.action == .plan ? ["data", "eval"] : ["data"])
             }

@@ -47,6 +47,8 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
     public var memoryBytes: Int?
     public var env: [String: String]
     public var readyTimeoutMs: Int
+    /// Its workers get only jobs that name the plugin (`worker` of the submission).
+    public var onRequest: Bool
 
     public static let fileName = "worker.json"
     public static let instanceRange = 0...64
@@ -56,12 +58,13 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
         case memoryBytes = "memory_bytes"
         case env
         case readyTimeoutMs = "ready_timeout_ms"
+        case onRequest = "on_request"
     }
 
     public init(
         name: WireName, version: String, exec: [String], kinds: [Kind], instances: Int? = nil,
         threads: Int? = nil, memoryBytes: Int? = nil, env: [String: String] = [:],
-        readyTimeoutMs: Int = 30_000
+        readyTimeoutMs: Int = 30_000, onRequest: Bool = false
     ) {
         self.name = name
         self.version = version
@@ -73,6 +76,7 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
         self.memoryBytes = memoryBytes
         self.env = env
         self.readyTimeoutMs = readyTimeoutMs
+        self.onRequest = onRequest
     }
 
     public init(from decoder: any Decoder) throws {
@@ -87,6 +91,7 @@ public struct WorkerManifest: Codable, Sendable, Equatable {
         memoryBytes = try fields.decodeIfPresent(Int.self, forKey: .memoryBytes)
         env = try fields.decodeIfPresent([String: String].self, forKey: .env) ?? [:]
         readyTimeoutMs = try fields.decodeIfPresent(Int.self, forKey: .readyTimeoutMs) ?? 30_000
+        onRequest = try fields.decodeIfPresent(Bool.self, forKey: .onRequest) ?? false
         try check()
     }
 

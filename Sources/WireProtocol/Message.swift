@@ -27,6 +27,7 @@ public struct Verb: RawRepresentable, Hashable, Sendable, CustomStringConvertibl
     public static let explain: Verb = "EXPLAIN"
     public static let verify: Verb = "VERIFY"
     public static let backup: Verb = "BACKUP"
+    public static let input: Verb = "INPUT"
     public static let fetch: Verb = "FETCH"
     public static let events: Verb = "EVENTS"
     public static let artifacts: Verb = "ARTIFACTS"

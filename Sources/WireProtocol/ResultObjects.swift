@@ -41,9 +41,18 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
     public var firstLoss: Double
     public var lastLoss: Double
     public var evalLossBefore: Double?
+    /// Of the adapter that was made.
     public var evalLossAfter: Double?
+    /// Where rows were evaluated.
+    public var evaluation: Evaluation?
+    /// Where the run ended early.
+    public var stopped: Stopped?
+    /// The digests of the files that were trained and evaluated, by the input's name.
+    public var inputs: [String: BlobDigest]?
     /// The peak rate.
     public var learningRate: Double
+    /// Where the recipe said `auto` or `find`.
+    public var learningRateChoice: LearningRateChoice?
     public var trainableParameters: Int
     /// How many matrices each entry of the target modules matches.
     public var targets: [String: Int]
@@ -74,7 +83,11 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         case lastLoss = "last_loss"
         case evalLossBefore = "eval_loss_before"
         case evalLossAfter = "eval_loss_after"
+        case evaluation
+        case stopped
+        case inputs
         case learningRate = "learning_rate"
+        case learningRateChoice = "learning_rate_choice"
         case trainableParameters = "trainable_parameters"
         case targets
         case seconds
@@ -92,7 +105,8 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         untrainedAnswers: Int? = nil, tokens: Int, labelTokens: Int, steps: Int,
         skippedSteps: Int? = nil, epochs: Double, firstLoss: Double, lastLoss: Double,
         evalLossBefore: Double? = nil, evalLossAfter: Double? = nil, learningRate: Double,
-        trainableParameters: Int, targets: [String: Int], seconds: Double, tokensPerSecond: Double,
+        learningRateChoice: LearningRateChoice? = nil, trainableParameters: Int,
+        targets: [String: Int], seconds: Double, tokensPerSecond: Double,
         peakBytes: Int? = nil, dtype: String, numerics: String, resumedFromStep: Int? = nil,
         warnings: [String]? = nil
     ) {
@@ -114,6 +128,7 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         self.evalLossBefore = evalLossBefore
         self.evalLossAfter = evalLossAfter
         self.learningRate = learningRate
+        self.learningRateChoice = learningRateChoice
         self.trainableParameters = trainableParameters
         self.targets = targets
         self.seconds = seconds

@@ -19,6 +19,8 @@ public struct Submission: Codable, Sendable, Equatable {
     public var memoryBytes: Int?
     /// `any` lets the job go on under other numerics than those of its first attempt.
     public var numerics: NumericsRule?
+    /// The plugin whose workers run it; nil: any that takes the kind unasked.
+    public var worker: WireName?
 
     public static let defaultTenant = "default"
     public static let priorities = -100...100
@@ -28,13 +30,14 @@ public struct Submission: Codable, Sendable, Equatable {
         case id, kind, spec, inputs, after, priority, tenant, label
         case maxSeconds = "max_seconds"
         case memoryBytes = "memory_bytes"
-        case numerics
+        case numerics, worker
     }
 
     public init(
         id: JobID, kind: WireName, spec: JSONValue, inputs: [SubmissionInput] = [],
         after: [Dependency] = [], priority: Int = 0, tenant: WireName? = nil, label: String? = nil,
-        maxSeconds: Int? = nil, memoryBytes: Int? = nil, numerics: NumericsRule? = nil
+        maxSeconds: Int? = nil, memoryBytes: Int? = nil, numerics: NumericsRule? = nil,
+        worker: WireName? = nil
     ) {
         self.id = id
         self.kind = kind
@@ -47,6 +50,7 @@ public struct Submission: Codable, Sendable, Equatable {
         self.maxSeconds = maxSeconds
         self.memoryBytes = memoryBytes
         self.numerics = numerics
+        self.worker = worker
     }
 
     public init(from decoder: any Decoder) throws {
@@ -64,6 +68,7 @@ public struct Submission: Codable, Sendable, Equatable {
         maxSeconds = try fields.decodeIfPresent(Int.self, forKey: .maxSeconds)
         memoryBytes = try fields.decodeIfPresent(Int.self, forKey: .memoryBytes)
         numerics = try fields.decodeIfPresent(NumericsRule.self, forKey: .numerics)
+        worker = try fields.decodeIfPresent(WireName.self, forKey: .worker)
         try check()
     }
 
@@ -89,6 +94,13 @@ public struct Submission: Codable, Sendable, Equatable {
         for (index, input) in inputs.enumerated() where !names.insert(input.name).inserted {
             throw WireError(
                 .invalidSpec, "the name \(input.name) is given twice", key: "inputs[\(index)].name")
+        }
+        let tellers = after.count { $0.tell != nil }
+        guard tellers <= Dependency.maximumTellers else {
+            throw WireError(
+                .invalidSpec,
+                "must have at most \(Dependency.maximumTellers) entries with `tell`, not \(tellers)",
+                key: "after")
         }
         for (index, dependency) in after.enumerated() where dependency.job == id {
             throw WireError(
@@ -190,13 +202,22 @@ public struct Dependency: Codable, Sendable, Equatable {
     public var job: JobID
     public var on: Outcome
     public var `if`: Condition?
+    /// The job's task is told how the other job ended, with these of its metrics; nil: it is told nothing.
+    public var tell: [String]?
 
-    enum CodingKeys: String, CodingKey { case job, on, `if` }
+    /// Of one entry; entries with `tell` of one job.
+    public static let maximumTold = 16
+    public static let maximumTellers = 64
 
-    public init(job: JobID, on: Outcome = .success, if condition: Condition? = nil) {
+    enum CodingKeys: String, CodingKey { case job, on, `if`, tell }
+
+    public init(
+        job: JobID, on: Outcome = .success, if condition: Condition? = nil, tell: [String]? = nil
+    ) {
         self.job = job
         self.on = on
         self.if = condition
+        self.tell = tell
     }
 
     public init(from decoder: any Decoder) throws {
@@ -204,5 +225,15 @@ public struct Dependency: Codable, Sendable, Equatable {
         job = try fields.decode(JobID.self, forKey: .job)
         on = try fields.decodeIfPresent(Outcome.self, forKey: .on) ?? .success
         `if` = try fields.decodeIfPresent(Condition.self, forKey: .if)
+        tell = try fields.decodeIfPresent([String].self, forKey: .tell)
+        if let tell, tell.count > Self.maximumTold {
+            throw WireError(
+                .invalidSpec, "must have at most \(Self.maximumTold) metrics, not \(tell.count)",
+                key: "tell")
+        }
+        for (index, metric) in (tell ?? []).enumerated()
+        where !(1...200).contains(metric.utf8.count) {
+            throw WireError(.invalidSpec, "must have 1 to 200 bytes", key: "tell[\(index)]")
+        }
     }
 }

@@ -45,8 +45,8 @@ public final class PluginWorker: Sendable {
     /// Takes nothing new, asks what runs to give way, and ends `run` when all results are taken.
     public func stop() { mailbox.post(.stop) }
 
-    /// Makes SIGTERM and SIGINT call `stop`. Call it first thing in `main`: threads that exist
-    /// already keep the signals' default effect.
+    /// Makes SIGTERM and SIGINT call `stop`, on whatever thread they come: a library may have made threads before `main`
+    /// (OpenBLAS does) that do not block them.
     public func stopOnSignals() throws(WorkerError) {
         var signals = sigset_t()
         sigemptyset(&signals)
@@ -61,6 +61,7 @@ public final class PluginWorker: Sendable {
                 sigaddset(&signals, SIGTERM)
                 sigaddset(&signals, SIGINT)
                 var received: Int32 = 0
+                StopSignalForwarder.install(signals: [SIGTERM, SIGINT])
                 while sigwait(&signals, &received) == 0 { mailbox.post(.stop) }
             }
         } catch {
@@ -201,6 +202,21 @@ final class Intake: Sendable {
                 }
             }
             if isClosed { return }
+        }
+    }
+}
+
+/// Hands stop signals that come on a thread which does not block them to the thread that waits for them.
+private enum StopSignalForwarder {
+    /// Written once, before the handler that reads it is installed.
+    nonisolated(unsafe) private static var waiter = pthread_t()
+
+    /// Called by the thread that is going to wait, which blocks the signals.
+    static func install(signals: [Int32]) {
+        waiter = pthread_self()
+        for number in signals {
+            // `pthread_kill` is safe in a handler (signal-safety(7)).
+            signal(number) { _ = pthread_kill(StopSignalForwarder.waiter, $0) }
         }
     }
 }

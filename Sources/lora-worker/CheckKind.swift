@@ -25,11 +25,12 @@ enum CheckKind {
         let recipe = try FineTuneRecipe(context.envelope.spec["recipe"] ?? .object(JSONObject()))
         let builder = try TrainingSource.builder(
             recipe, model, now: context.envelope.jobTime)
-        let data = try TrainingDataset.read(path: context.input("data"), builder: builder) {
-            done, total in
-            try context.checkStop()
-            context.task.report(done: Double(done), total: Double(total), unit: "bytes")
-        }
+        let data = try TrainingDataset.read(
+            path: context.input("data"), builder: builder,
+            progress: { done, total in
+                try context.checkStop()
+                context.task.report(done: Double(done), total: Double(total), unit: "bytes")
+            })
         let report = data.report
         var pieces = shownPieces
         let shown = data.examples.prefix(spec.rows ?? shownRows).map { example in

@@ -92,7 +92,7 @@ struct EvaluateKind {
         for (row, line) in lines.enumerated() {
             let first = table[0][row]
             let entry = EvaluateResult.Line(
-                line: line, labels: first.labels, expected: first.expected,
+                line: line, labels: first.labels, expected: first.expected, prompt: first.prompt,
                 answers: table.map { $0[row].wire(metrics: spec.metrics) })
             room -= try WireEncoder.encode(entry).serialized().count + 1
             if room < 0 { break }
@@ -117,9 +117,11 @@ struct EvaluateKind {
             adapter = nil
         }
         let recipe = try FineTuneRecipe(.object(JSONObject()))
+        let wanted = spec.lines.map(Set.init)
         let data = try TrainingDataset.read(
             path: try context.input("eval"),
-            builder: try TrainingSource.builder(recipe, model, now: context.envelope.jobTime))
+            builder: try TrainingSource.builder(recipe, model, now: context.envelope.jobTime),
+            lines: { wanted?.contains($0) ?? true })
         try data.requireLabels()
         let scorer = RowScorer(
             model: model, adapter: adapter, spec: spec, patterns: patterns, context: context)

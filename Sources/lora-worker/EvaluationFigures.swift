@@ -59,8 +59,8 @@ struct EvaluationFigures {
         EvaluateResult.Figure(value: figure.value, low: figure.low, high: figure.high)
     }
 
-    /// What `after … if` reads: the first model's figures by name, its least gain over any other and the lower end of that
-    /// gain's interval. Patterns are `regex`, `regex_2` and so on.
+    /// What `after … if` reads: the first model's figures by name with the ends of their intervals (`loss_low`, `loss_high`),
+    /// its least gain over any other and the lower end of that gain's interval. Patterns are `regex`, `regex_2` and so on.
     func gateMetrics(
         models: [EvaluateResult.Model], gains: [EvaluateResult.Gain]
     ) -> [String: Double] {
@@ -68,7 +68,10 @@ struct EvaluationFigures {
         for metric in metrics {
             let index = pattern(metric)
             let name = index.map { $0 == 0 ? "regex" : "regex_\($0 + 1)" } ?? metric
-            result[name] = models.first?.metrics[metric]?.value
+            let own = models.first?.metrics[metric]
+            result[name] = own?.value
+            result[name + "_low"] = own?.low
+            result[name + "_high"] = own?.high
             let over = gains.compactMap { $0.metrics[metric] }
             result[name + "_gain"] = over.map(\.value).min()
             result[name + "_gain_low"] = over.map(\.low).min()

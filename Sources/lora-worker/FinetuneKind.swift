@@ -85,6 +85,18 @@ enum FinetuneKind {
             advanced: { context.task.advance(by: max(1, $0)) })
     }
 
+    static func wire(_ choice: RateChoice) -> LearningRateChoice? {
+        guard let how = LearningRateChoice.How(rawValue: choice.how.rawValue) else { return nil }
+        return LearningRateChoice(
+            how: how, reason: choice.reason,
+            curve: choice.curve.map { curve in
+                zip(curve.points, curve.smoothed).map {
+                    LearningRateChoice.Point(
+                        learningRate: $0.rate, relativeLoss: $0.relative, smoothed: $1)
+                }
+            })
+    }
+
     private static func outcome(
         _ product: FineTuneProduct, spec: FinetuneSpec, recipe: FineTuneRecipe, model: LoadedModel,
         context: JobContext
@@ -98,11 +110,11 @@ enum FinetuneKind {
             more: [
                 ("job", .string(context.envelope.job.text)),
                 ("last_loss", .number(summary.lastLoss)),
-            ])
+            ] + AdapterOrigin.meta(of: product, context))
         // What `prepare` noted of the model, such as an end token that was never trained, concerns its adapters too.
         let warnings = summary.warnings + model.prepared.manifest.notes
         let shown = 100
-        let result = FinetuneResult(
+        var result = FinetuneResult(
             adapter: FinetuneResult.Product(name: reference, digest: artifact.digest),
             rows: product.report.rows, trainedRows: product.report.usableRows,
             refused: product.report.refused.prefix(shown).map(TrainingSource.wire),
@@ -113,23 +125,58 @@ enum FinetuneKind {
             skippedSteps: summary.skippedSteps.isEmpty ? nil : summary.skippedSteps.count,
             epochs: summary.epochs, firstLoss: summary.firstLoss, lastLoss: summary.lastLoss,
             evalLossBefore: summary.evalLossBefore, evalLossAfter: summary.evalLossAfter,
-            learningRate: summary.learningRate, trainableParameters: summary.trainableParameters,
+            learningRate: summary.rate.rate,
+            learningRateChoice: wire(summary.rate),
+            trainableParameters: summary.trainableParameters,
             targets: product.targets, seconds: summary.seconds,
             tokensPerSecond: summary.tokensPerSecond,
             peakBytes: summary.peakBytes, dtype: model.decoder.elementType.rawValue,
             numerics: context.numerics, resumedFromStep: summary.resumedFromStep,
             warnings: warnings.isEmpty ? nil : warnings)
+        result.evaluation = evaluation(product, recipe)
+        result.inputs = Dictionary(
+            context.envelope.inputs.map { ($0.name.text, $0.digest) },
+            uniquingKeysWith: { first, _ in first })
+        result.stopped = summary.end.map {
+            FinetuneResult.Stopped(
+                reason: reason($0.reason), step: $0.step, plannedSteps: summary.plannedSteps,
+                message: $0.message)
+        }
         var metrics = [
             "first_loss": summary.firstLoss, "last_loss": summary.lastLoss,
             "seconds": summary.seconds,
-            "tokens_per_second": summary.tokensPerSecond,
+            "tokens_per_second": summary.tokensPerSecond, "steps": Double(summary.steps),
+            "trainable_parameters": Double(summary.trainableParameters),
         ]
         metrics["eval_loss"] = summary.evalLossAfter
         metrics["eval_loss_before"] = summary.evalLossBefore
+        metrics["best_eval_loss"] = summary.bestEvalLoss
         return JobOutcome(
             result: try WireEncoder.encode(result),
             usage: ["tokens": Double(summary.tokens), "label_tokens": Double(summary.labels)],
             metrics: metrics, artifacts: [artifact])
+    }
+}
+
+extension FinetuneKind {
+    fileprivate static func reason(_ reason: EarlyEnd.Reason) -> FinetuneResult.Stopped.Reason {
+        switch reason {
+        case .earlyStopping: .earlyStopping
+        case .divergence: .divergence
+        case .nonFinite: .nonFinite
+        }
+    }
+
+    fileprivate static func evaluation(
+        _ product: FineTuneProduct, _ recipe: FineTuneRecipe
+    ) -> FinetuneResult.Evaluation? {
+        product.evaluationLines.map { lines in
+            FinetuneResult.Evaluation(
+                rows: lines.count,
+                lines: Array(lines.prefix(FinetuneResult.Evaluation.maximumLines)),
+                heldOut: recipe.heldOut != nil, bestStep: product.summary.bestStep,
+                bestLoss: product.summary.bestEvalLoss, adapterStep: product.summary.adapterStep)
+        }
     }
 }
 

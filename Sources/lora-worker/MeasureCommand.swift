@@ -1,18 +1,21 @@
 import ArgumentParser
+import JSONModel
 import Kernels
 import LinuxSystem
-import LoRA
 import ModelFiles
+import Tokenization
 import Transformer
 
-/// `lora-worker measure FOLDER`: how fast this machine computes with a model.
+/// `lora-worker measure FOLDER`: how fast this machine computes with a model, beside what it could do at most.
 struct MeasureCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "measure",
         abstract: "Measure training, prefill and decoding of a model folder on this machine.",
         discussion: """
-            Random tokens; adapters of the given rank on all linears. Best and median of the rounds, tokens per second. \
-            Machines drift: compare figures of one run only.
+            Random tokens; adapters of the given rank on all linears. The limit beside each figure is the larger of \
+            two times: the work's floating-point operations at the machine's rate of products, and its bytes at the \
+            rate at which the machine reads as many bytes as the weights have, both measured right before. Machines \
+            drift: compare figures of one run only.
             """)
 
     @Argument(help: ArgumentHelp("Hugging Face folder of a base model.", valueName: "folder"))
@@ -27,13 +30,31 @@ struct MeasureCommand: ParsableCommand {
     @Option(help: "Adapter rank.")
     var rank = 16
 
-    @Option(help: "Rounds of each measurement.")
+    @Option(help: "Rounds of each work.")
     var rounds = 5
 
     @Option(
         parsing: .upToNextOption,
-        help: "What to measure: train, prefill, decode, adapters. All if left out.")
-    var only: [String] = []
+        help: "What to measure: \(MeasuredWork.form). A usual choice if left out.",
+        transform: { text in
+            guard let work = MeasuredWork(argument: text) else {
+                throw ValidationError("--work \(text): write \(MeasuredWork.form)")
+            }
+            return work
+        })
+    var work: [MeasuredWork] = MeasuredWork.usual
+
+    @Flag(help: "Print where the time goes, operation by operation.")
+    var phases = false
+
+    @Flag(help: "Print one JSON object a line: first the machine, then each figure.")
+    var json = false
+
+    @Flag(
+        help: ArgumentHelp(
+            "Wait for a line on standard input before each round of all works, and end with its last.",
+            discussion: "So that a benchmark can take turns with other programs. Implies --json."))
+    var turns = false
 
     func validate() throws {
         guard (0...1024).contains(threads) else {
@@ -42,11 +63,6 @@ struct MeasureCommand: ParsableCommand {
         guard (1...4096).contains(rank) else { throw ValidationError("--rank must be 1 to 4096") }
         guard (1...1000).contains(rounds) else {
             throw ValidationError("--rounds must be 1 to 1000")
-        }
-        let known = ["train", "prefill", "decode", "adapters"]
-        if let other = only.first(where: { !known.contains($0) }) {
-            throw ValidationError(
-                "--only: there is no `\(other)`, only \(known.joined(separator: ", "))")
         }
     }
 
@@ -57,21 +73,23 @@ struct MeasureCommand: ParsableCommand {
         let decoder = try Decoder(
             config: config, source: CheckpointSource.open(folder: folder, config: config),
             elementType: dtype.elementType, compute: compute)
-        print("\(dtype.rawValue), \(compute.instructionSet.rawValue) kernels, \(count) threads")
-        let measurement = EngineMeasurement(
-            decoder: decoder, compute: compute, rank: rank, rounds: rounds)
-        func isWanted(_ name: String) -> Bool { only.isEmpty || only.contains(name) }
-        if isWanted("train") { try measurement.train(rows: 4, length: 512) }
-        if isWanted("prefill") { try measurement.prefill(length: 512) }
-        if isWanted("decode") {
-            for rows in [1, 4, 16, 32] {
-                try measurement.decode(rows: rows, adapters: 0, context: 192)
+        let file = "\(folder)/tokenizer.json"
+        let measurement = try EngineMeasurement(
+            decoder: decoder, compute: compute, rank: rank, works: work,
+            tokenizer: FilePath.exists(file) ? Tokenizer(contentsOf: file) : nil)
+        let report = MeasurementReport(
+            measurement: measurement, machine: try MachinePeak(compute, decoder: decoder),
+            printsPhases: phases, printsJSON: json || turns)
+        report.begin()
+        if turns {
+            while readLine() != nil {
+                for index in work.indices { try report.round(index) }
             }
+            return
         }
-        if isWanted("adapters") {
-            for adapters in [0, 1, 8] {
-                try measurement.decode(rows: 16, adapters: adapters, context: 192)
-            }
+        for index in work.indices {
+            for _ in 0..<rounds { try report.round(index) }
+            report.finish(index)
         }
     }
 }

@@ -33,6 +33,12 @@ final class ModelShelf: @unchecked Sendable {
 
     /// The base model of an artifact.
     func model(_ artifact: TaskEnvelope.Artifact) throws -> LoadedModel {
+        if let plugin = artifact.meta?["prepared_by"]?.string {
+            throw TaskFailure.user(
+                "BAD_MODEL",
+                "\(artifact.name.text) was prepared by the plugin \(plugin), for its own use: run it there (--worker \(plugin))"
+            )
+        }
         guard let digest = ContentDigest(text: artifact.digest.text) else {
             throw TaskFailure(
                 ErrorObject(.internalError, .internal, "the model's digest is malformed"))

@@ -19,6 +19,8 @@ struct RowScore: Codable, Equatable {
     var correct: Int
     /// The last labelled run as text, without end token and outer white space.
     var expected: String?
+    /// What stands before that run.
+    var prompt: String?
     /// What was generated in its place.
     var text: String?
     var found: [Bool]?
@@ -62,6 +64,7 @@ struct RowScorer {
             let answers = try answers(to: rows)
             for (index, row) in rows.enumerated() {
                 scores[index].expected = expected(row)
+                if spec.lines != nil { scores[index].prompt = prompt(row) }
                 let text = answers[index]
                 scores[index].text = text
                 scores[index].found = try patterns.map { try $0.search(text) != nil }
@@ -108,6 +111,12 @@ struct RowScorer {
     private func expected(_ row: TrainingExample) -> String {
         let tokens = row.tokens[answerRange(row)].filter { !model.endTokens.contains($0) }
         return trimmed(model.tokenizer?.decode(Array(tokens), skipSpecialTokens: true) ?? "")
+    }
+
+    /// With the template's special tokens, since it is what the model reads.
+    private func prompt(_ row: TrainingExample) -> String {
+        let tokens = Array(row.tokens[..<answerRange(row).lowerBound])
+        return model.tokenizer?.decode(tokens, skipSpecialTokens: false) ?? ""
     }
 
     private func trimmed(_ text: String) -> String {

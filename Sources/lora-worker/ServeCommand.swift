@@ -25,8 +25,9 @@ struct ServeCommand: ParsableCommand {
         StopSignals.block()
         let environment = ProcessInfo.processInfo.environment
         try Failpoint.arm(environment[Failpoint.variable])
-        let kinds = ["infer", "finetune", "prepare", "adapter", "check", "evaluate"].compactMap(
-            WireName.init(text:))
+        let kinds = ["infer", "finetune", "prepare", "adapter", "check", "evaluate", "choose"]
+            .compactMap(
+                WireName.init(text:))
         guard let sequence = WireName(text: "sequence"), let job = WireName(text: "job") else {
             return
         }
@@ -88,6 +89,7 @@ final class EngineHandler: TaskHandler, @unchecked Sendable {
         case .finetune: JobRunner.start(context, FinetuneKind.run)
         case .check: JobRunner.start(context, CheckKind.run)
         case .evaluate: JobRunner.start(context, EvaluateKind.run)
+        case .choose: JobRunner.start(context, ChooseKind.run)
         case nil:
             task.fail(
                 ErrorObject(

@@ -60,7 +60,13 @@ struct TaskFailure: Error, CustomStringConvertible {
                     failure.description))
         case let failure as DatasetError:
             self = .user(ErrorCode(failure.code.rawValue), failure.description)
-        case let failure as ModelFileError: self = .user("BAD_MODEL", "\(failure)")
+        case let failure as ModelFileError:
+            let isUnknown = failure.code == .unsupported && failure.file.hasSuffix("/config.json")
+            self = .user(
+                "BAD_MODEL", "\(failure)",
+                hint: isUnknown
+                    ? "the PEFT worker computes what transformers does: --worker peft (workers/peft/README.md)"
+                    : nil)
         case let failure as LoRAError: self = .user("BAD_ADAPTER", "\(failure)")
         case let failure as TokenizerError: self = .user("BAD_TOKENIZER", "\(failure)")
         case let failure as TransformerError: self = .user("BAD_MODEL", "\(failure)")

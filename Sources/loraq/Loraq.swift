@@ -25,21 +25,21 @@ struct Loraq: ParsableCommand {
                 name: "Broker",
                 subcommands: [
                     Up.self, Down.self, Ping.self, Doctor.self, Workers.self, Backup.self,
-                    Keys.self,
+                    Keys.self, ConformanceCommand.self,
                 ]),
             CommandGroup(name: "Models and adapters", subcommands: [Models.self, Adapters.self]),
             CommandGroup(
                 name: "Submitting",
                 subcommands: [
-                    Finetune.self, Batch.self, Submit.self, Generate.self, Chat.self,
-                    DataCommand.self, Plan.self, Evaluate.self,
+                    Finetune.self, Sweep.self, Batch.self, Submit.self, Generate.self, Chat.self,
+                    DataCommand.self, Plan.self, Evaluate.self, Rebase.self,
                 ]),
             CommandGroup(
                 name: "Jobs",
                 subcommands: [
                     Jobs.self, Status.self, Wait.self, Results.self, Errors.self, Cancel.self,
-                    Retry.self, Hold.self, Release.self, Explain.self, Verify.self, Logs.self,
-                    Events.self, Top.self,
+                    Retry.self, Hold.self, Release.self, Explain.self, Verify.self, Compare.self,
+                    Logs.self, Events.self, Top.self, Watch.self, Report.self,
                 ]),
         ])
 

@@ -94,6 +94,50 @@ import Testing
         #expect(harness.submit(late).first?.error == nil)
     }
 
+    /// What is told outlives a restart and is told anew to a job that is retried; what the failed one was to make is left out.
+    @Test func aTaskIsToldHowThoseBeforeItEnded() throws {
+        let harness = Harness()
+        harness.submit(prepared(harness, 1))
+        harness.hello("w1")
+        register(harness, "M", type: "model")
+        var trains: [Submission] = []
+        for (number, name) in [(2, "M:A"), (3, "M:B")] {
+            var train = harness.submission(number)
+            train.references = ["M"]
+            train.produces = [ProducedArtifact(type: "adapter", name: name)]
+            trains.append(train)
+        }
+        var choose = harness.submission(4)
+        choose.optionalReferences = ["M:A", "M:B"]
+        choose.after = [2, 3].map {
+            Dependency(job: harness.id($0), mode: .finish, told: ["loss"])
+        }
+        #expect(harness.submit(trains[0], trains[1], choose).allSatisfy { $0.error == nil })
+        harness.credit("w1", ["job": 2])
+        harness.finish(
+            harness.takeGiven("w1")[0], .error(BrokerError(.invalidSpec, .user, "it diverged")))
+        harness.credit("w1", ["job": 3])
+        let second = try #require(harness.takeGiven("w1").first)
+        harness.finish(second) {
+            $0.metrics = ["loss": 1.5, "other": 1]
+            $0.artifacts = [
+                ReportedArtifact(
+                    type: "adapter", name: "M:B", digest: Harness.digest(501), bytes: 1, path: "/y",
+                    meta: [])
+            ]
+        }
+        harness.restart()
+        harness.hello("w1")
+        harness.credit("w1", ["job": 1])
+        let given = try #require(harness.takeGiven("w1").first)
+        #expect(given.outcomes.map(\.job) == [harness.id(2), harness.id(3)])
+        #expect(given.outcomes.map(\.outcome.state) == [.failed, .succeeded])
+        #expect(given.outcomes[0].outcome.error?.message == "it diverged")
+        #expect(given.outcomes[1].outcome.metrics == ["loss": 1.5])
+        #expect(given.artifacts.map(\.reference).contains("M:B"))
+        #expect(!given.artifacts.map(\.reference).contains("M:A"))
+    }
+
     private func prepared(_ harness: Harness, _ number: Int) -> Submission {
         var submission = harness.submission(number, kind: "prepare")
         submission.produces = [ProducedArtifact(type: "model", name: "M")]

@@ -63,8 +63,12 @@ struct ModelStore {
                 isLegal(before, status),
                 "job \(id): \(before.state) → \(status.state) is no legal transition")
             jobs[sequence]?.status = status
-        case .fulfillDependency(let sequence, let position):
+        case .fulfillDependency(let sequence, let position, let outcome):
             jobs[sequence]?.submission.after[position].isFulfilled = true
+            jobs[sequence]?.submission.after[position].outcome = outcome
+        case .reopenDependency(let sequence, let position):
+            jobs[sequence]?.submission.after[position].isFulfilled = false
+            jobs[sequence]?.submission.after[position].outcome = nil
         case .bind(let sequence, let reference, let key):
             if let old = jobs[sequence]?.bindings[reference], let bound = old {
                 try require(bound == key, "\(reference) bound twice")

@@ -89,7 +89,10 @@ import WireProtocol
         ("r: \"8\"", "`r` must be a whole number from 1 to 4,096, not `8`"),
         ("r:", "`r` must be a whole number from 1 to 4,096, not nothing"),
         ("r: [8]", "`r` must be a whole number from 1 to 4,096, not a list"),
-        ("learning_rate: fast", "`learning_rate` must be a number above 0 or auto, not `fast`"),
+        (
+            "learning_rate: fast",
+            "`learning_rate` must be a number above 0, auto or find, not `fast`"
+        ),
         ("weight_decay: -1", "`weight_decay` must be a number of at least 0, not `-1`"),
         (
             "warmup_ratio: 2",
@@ -101,7 +104,10 @@ import WireProtocol
             "`lr_scheduler_type` must be one of linear, cosine, constant, constant_with_warmup, "
                 + "not `cosin`; did you mean `cosine`?"
         ),
-        ("lora_dropout: 0.1", "`lora_dropout` must be 0: dropout is not available in training yet"),
+        (
+            "lora_dropout: 1.5",
+            "`lora_dropout` must be a number of at least 0 and at most 1.000, not `1.5`"
+        ),
         (
             "target_modules: []",
             "`target_modules` must be a list with at least one module, not a list"
@@ -110,7 +116,10 @@ import WireProtocol
             "rank_pattern: 4",
             "`rank_pattern` must be a mapping of module patterns to ranks, not `4`"
         ),
-        ("learning_rate: .nan", "`learning_rate` must be a number above 0 or auto, not `.nan`"),
+        (
+            "learning_rate: .nan",
+            "`learning_rate` must be a number above 0, auto or find, not `.nan`"
+        ),
     ])
     func wrongValuesAreNamed(yaml: String, message: String) {
         #expect(fault(yaml) == "r.yaml:1: \(message)")

@@ -94,6 +94,8 @@ struct BigramRun {
     var folder: String
     var model: Bigram
     var evaluation: [TrainingExample] = []
+    /// The learning rate by step, if not the recipe's.
+    var rates: ((Int) -> Double)?
     var identity = RunIdentity(
         base: "b", recipe: "r", data: "d", start: "s", numerics: "n", threads: 1, passTokens: 64)
     static let compute = Result { try Compute(pool: ThreadPool(threads: 1)) }
@@ -117,10 +119,13 @@ struct BigramRun {
     }
 
     func run(_ control: FineTuneControl = FineTuneControl()) throws -> FineTuneEnding {
+        try runner(model).run(control)
+    }
+
+    func runner<Model: GradientStep>(_ model: Model) throws -> FineTuneRun<Model> {
         try FineTuneRun(
             model: model, recipe: recipe, training: bigramRows, evaluation: evaluation,
-            identity: identity, folder: folder, compute: Self.compute.get()
-        ).run(control)
+            identity: identity, folder: folder, compute: Self.compute.get(), rates: rates)
     }
 
     /// The lines of `metrics.jsonl`.

@@ -89,11 +89,39 @@ func makeResult(_ job: JobRecord, line: Int, order: Int64, generation: Int = 1, 
         #expect(settings["synchronous"] == "2")
         #expect(settings["journal_mode"] == "wal")
         #expect(settings["foreign_keys"] == "1")
-        #expect(settings["user_version"] == "3")
+        #expect(settings["user_version"] == "5")
         store.close()
         let again = try DurableJobStore(path: scratch.path)
         #expect(again.epoch == store.epoch + 1)
         again.close()
+    }
+
+    @Test func aFileOfAnOlderVersionIsBroughtUpToDateWithItsJobs() throws {
+        let scratch = try Scratch()
+        let older = try DatabaseQueue(path: scratch.path)
+        try older.writeWithoutTransaction { database in
+            for sql in Schema.migrations.prefix(2) { try database.execute(sql: sql) }
+            try database.execute(sql: "PRAGMA application_id = \(Schema.applicationID)")
+            try database.execute(sql: "PRAGMA user_version = 2")
+            try database.execute(
+                sql: """
+                    INSERT INTO jobs (sequence, id, kind, spec, digest, priority, tenant, strict, cost, memory_bytes,
+                    created_at, state, held, total, leased, backoff, done, failed, cancelled, dead, generation,
+                    first_open_line, result_count, any_numerics, attempts, worked_ns, bad_lines)
+                    VALUES (1, ?, 'echo', '{}', ?, 0, 'default', 0, 1, 0, 5, 'queued', 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
+                    0, 0, 0)
+                    """, arguments: [makeID(1).description, try makeDigest(1).text])
+        }
+        try older.close()
+        var store = try DurableJobStore(path: scratch.path)
+        #expect(try store.reload().jobs.map(\.submission.worker) == [nil])
+        var second = try makeJob(2)
+        second.submission.worker = "peft"
+        #expect(store.commit([.insertJob(second)]) == nil)
+        store.close()
+        store = try DurableJobStore(path: scratch.path)
+        #expect(try store.reload().jobs.map(\.submission.worker) == [nil, "peft"])
+        store.close()
     }
 
     @Test func everythingComesBackAfterReopening() throws {
@@ -105,13 +133,23 @@ func makeResult(_ job: JobRecord, line: Int, order: Int64, generation: Int = 1, 
             job: makeID(900), mode: .success,
             condition: DependencyCondition(metric: "loss", comparison: .less, value: 0.5))
         dependency.isFulfilled = true
-        job.submission.after = [dependency, Dependency(job: makeID(901), mode: .finish)]
+        var told = Dependency(job: makeID(902), mode: .finish, told: ["loss"])
+        told.isFulfilled = true
+        told.outcome = DependencyOutcome(
+            state: .failed, metrics: ["loss": 0.5],
+            error: BrokerError(.invalidSpec, .user, "no labels"))
+        job.submission.after = [
+            dependency, Dependency(job: makeID(901), mode: .finish), told,
+            Dependency(job: makeID(903), mode: .finish, told: []),
+        ]
         job.submission.references = ["M", "B:x"]
+        job.submission.optionalReferences = ["M:y"]
         job.submission.produces = [ProducedArtifact(type: "adapter", name: "M:A")]
         job.submission.maximumSeconds = 3.5
         job.submission.isStrict = true
         job.submission.memoryBytes = 42
-        job.bindings = ["M": ArtifactKey(name: "M", version: 1), "B:x": nil]
+        job.submission.worker = "peft"
+        job.bindings = ["M": ArtifactKey(name: "M", version: 1), "B:x": nil, "M:y": nil]
         job.status.state = .running
         job.status.startedAt = 6
         job.status.counts.leased = 1
@@ -148,6 +186,17 @@ func makeResult(_ job: JobRecord, line: Int, order: Int64, generation: Int = 1, 
         #expect(snapshot.artifacts == [artifact])
         #expect(snapshot.artifactVersions == ["M": 1])
         #expect(snapshot.nextJobSequence == 2 && snapshot.nextEventNumber == 2)
+        // What is told is told when the other job ends, and again for a job that is run again.
+        let outcome = DependencyOutcome(state: .succeeded, metrics: ["loss": 0.25])
+        let changes: [Mutation] = [
+            .fulfillDependency(jobSequence: 1, position: 1, nil),
+            .fulfillDependency(jobSequence: 1, position: 3, outcome),
+            .reopenDependency(jobSequence: 1, position: 2),
+        ]
+        #expect(store.commit(changes) == nil)
+        let after = try store.reload().jobs[0].submission.after
+        #expect(after.map(\.isFulfilled) == [true, true, false, true])
+        #expect(after.map(\.outcome) == [nil, nil, nil, outcome])
         store.close()
     }
 

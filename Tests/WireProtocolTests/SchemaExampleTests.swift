@@ -38,6 +38,7 @@ private func spec(_ kind: BuiltInKind) -> ExampleCheck {
         case .adapter(let spec): try WireEncoder.encode(spec)
         case .check(let spec): try WireEncoder.encode(spec)
         case .evaluate(let spec): try WireEncoder.encode(spec)
+        case .choose(let spec): try WireEncoder.encode(spec)
         }
     }
 }
@@ -56,6 +57,7 @@ private let checks: [ExampleCheck] = [
     header("job_states.reply", JobStatesReply.self), header("list.request", ListRequest.self),
     header("retry.request", RetryRequest.self), header("retry.reply", RetryReply.self),
     header("explain.request", ExplainRequest.self), header("explain.reply", ExplainReply.self),
+    header("input.request", InputRequest.self), header("input.reply", InputReply.self),
     header("verify.request", VerifyRequest.self), header("verify.reply", VerifyReply.self),
     header("backup.request", BackupRequest.self), header("backup.reply", BackupReply.self),
     header("fetch.request", FetchRequest.self), header("fetch.reply", FetchReply.self),
@@ -86,6 +88,7 @@ private let checks: [ExampleCheck] = [
     },
     ExampleCheck(name: "recipe") { try WireEncoder.encode(Recipe($0)) },
     spec(.infer), spec(.finetune), spec(.prepare), spec(.adapter), spec(.check), spec(.evaluate),
+    spec(.choose),
     ExampleCheck(name: "line.input") { value in
         let reference = ArtifactReference(model: WireName(known: "default"))
         _ = try BatchLine(value, isInfer: true, defaultModel: reference)
@@ -93,9 +96,9 @@ private let checks: [ExampleCheck] = [
     },
     plain("line.output", OutputLine.self), plain("result.finetune", FinetuneResult.self),
     plain("result.prepare", PrepareResult.self), plain("result.adapter", AdapterResult.self),
-    plain("result.export", ExportResult.self),
+    plain("result.export", ExportResult.self), plain("result.rebase", RebaseResult.self),
     plain("result.check", CheckResult.self), plain("result.plan", PlanResult.self),
-    plain("result.evaluate", EvaluateResult.self),
+    plain("result.evaluate", EvaluateResult.self), plain("result.choose", ChooseResult.self),
 ]
 
 private enum Schemas {

@@ -178,7 +178,12 @@ class FakeWorker:
     """The worker's side of the protocol, step by step; every message both ways is checked against the schemas."""
 
     def __init__(
-        self, broker: Broker, kinds: Sequence[str] = ("echo", "long"), numerics: str = "none", instance: str | None = None
+        self,
+        broker: Broker,
+        kinds: Sequence[str] = ("echo", "long"),
+        numerics: str = "none",
+        instance: str | None = None,
+        plugin: str = "fake",
     ) -> None:
         self.context = zmq.Context()
         self.dispatch = self.context.socket(zmq.DEALER)
@@ -188,6 +193,7 @@ class FakeWorker:
             socket.connect(broker.endpoint(name))
         self.kinds = list(kinds)
         self.numerics = numerics
+        self.plugin = plugin
         self.instance = instance or f"fake-{secrets.token_hex(3)}"
         self.session = ""
         self.sequence = 0
@@ -219,7 +225,7 @@ class FakeWorker:
         raise AssertionError(f"{verbs} did not come; waiting: {seen}")
 
     def hello(self, holding: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        header = {"instance": self.instance, "plugin": "fake", "plugin_version": "1", "pid": os.getpid(), "kinds": self.kinds}
+        header = {"instance": self.instance, "plugin": self.plugin, "plugin_version": "1", "pid": os.getpid(), "kinds": self.kinds}
         self.session = ""
         self.send("HELLO", header | {"numerics": self.numerics, "holding": list(holding)})
         welcome = self.receive("WELCOME").header

@@ -92,7 +92,9 @@ def test_names_on_the_wire_are_not_paths(bare_broker, name):
     assert not (bare_broker.home.parent / "secret").exists()
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://0.0.0.0:5555", "tcp://192.0.2.1:5555", "tcp://*:5555", "pgm://eth0;239.0.0.1:1", "inproc://x"])
+@pytest.mark.parametrize(
+    "endpoint", ["tcp://0.0.0.0:5555", "tcp://192.0.2.1:5555", "tcp://*:5555", "pgm://eth0;239.0.0.1:1", "inproc://x"]
+)
 def test_results_are_pushed_to_this_machine_only(bare_broker, endpoint):
     with Client(bare_broker.home, timeout=30) as client, pytest.raises(LoraqError):
         client.request("ATTACH", {"endpoint": endpoint, "selector": "all"})

@@ -22,9 +22,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", help="the broker's home (default: $LORAQ_HOME)")
     parser.add_argument("--lines", type=int, default=20)
+    parser.add_argument("--timeout", type=float, default=30, help="seconds to wait for a broker that does not answer")
     arguments = parser.parse_args()
     lines = [{"custom_id": f"line-{n}", "text": "word " * n + "end"} for n in range(arguments.lines)]
-    with Client(arguments.home) as client:
+    with Client(arguments.home, timeout=arguments.timeout) as client:
         # An id chosen here makes it safe to send again: the same id and content are one job.
         job = client.batch(lines, kind="wordcount", id=new_job_id(), label="example")
         print(f"submitted {job}")

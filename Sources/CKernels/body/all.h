@@ -8,9 +8,10 @@
 #include "attention.h"
 #include "loss.h"
 #include "gradients.h"
+#include "peak.h"
 
 const ck_kernels CK_TABLE = {
     CK_NAME, linear, transpose, pack, unpack, gather, norm, norm_backward, norm_weight_backward, rope, activation,
     activation_backward, combine, soft_cap, softmax, logit_loss, head_loss, append, attend, span_attention,
-    span_attention_backward, contract, adamw, square_sum, check_finite,
+    span_attention_backward, contract, adamw, square_sum, check_finite, peak,
 };

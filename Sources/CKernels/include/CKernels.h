@@ -294,13 +294,26 @@ typedef struct {
     int32_t *bad; // [threads]: number of rows with a value that is not finite
 } ck_finite_args;
 
+// ---------------------------------------------------------------- what the machine can do
+
+// Without memory: `steps` sums of products in as many registers as a tile has, of floats or (with instructions for
+// them) of pairs of bf16. With memory: reads it, each thread its share.
+typedef struct {
+    int type;
+    long steps;
+    const void *memory;
+    long bytes;
+    double *results; // [threads][CK_PEAK_STRIDE]: floating-point operations or bytes, then a number that nobody needs
+} ck_peak_args;
+enum { CK_PEAK_STRIDE = 16 };
+
 // ---------------------------------------------------------------- variants
 
 typedef struct {
     const char *name;
     ck_task linear, transpose, pack, unpack, gather, norm, norm_backward, norm_weight_backward, rope, activation,
         activation_backward, combine, soft_cap, softmax, logit_loss, head_loss, append, attend, span_attention,
-        span_attention_backward, contract, adamw, square_sum, finite;
+        span_attention_backward, contract, adamw, square_sum, finite, peak;
 } ck_kernels;
 
 // The variants this machine can run, best first, ended by NULL. `reference` (plain loops) is always the last.

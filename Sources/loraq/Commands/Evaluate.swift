@@ -120,7 +120,7 @@ struct Evaluate: SessionCommand {
     }
 
     /// A result that is too long to stand in the job's object.
-    private static func fetched(_ job: JobSnapshot, _ session: Session) throws -> JSONValue {
+    static func fetched(_ job: JobSnapshot, _ session: Session) throws -> JSONValue {
         var stream = ResultStream(
             client: session.client, job: job.id, stream: .results, order: .completion,
             policy: RequestPolicy(timeout: .seconds(60), waitsForBroker: true))

@@ -34,6 +34,7 @@ struct Finetune: SessionCommand {
         let recipe = try RecipeDraft(file: recipe, settings: settings)
         try InputFile.check(train, what: "training file")
         if let evaluation { try InputFile.check(evaluation, what: "evaluation file") }
+        try recipe.checkEvaluation(hasFile: evaluation != nil)
         let submitting = Submitting(session: session, waiting: waiting)
         var request = JobRequest(
             kind: "finetune",

@@ -19,6 +19,8 @@ struct Generate: SessionCommand {
         help: ArgumentHelp("Give up after this long (exit code 4).", valueName: "seconds"),
         transform: Quantity.seconds)
     var timeout: Double?
+    @Option(help: ArgumentHelp("Ask the workers of this plugin.", valueName: "plugin"))
+    var worker: String?
     @OptionGroup var common: CommonOptions
 
     mutating func validate() throws {
@@ -27,6 +29,7 @@ struct Generate: SessionCommand {
 
     func run(_ session: Session) throws {
         try NameCheck.checkReference(model, what: "the model")
+        if let worker { try NameCheck.check(worker, what: "--worker") }
         let text = prompt == "-" ? try Generate.standardInput() : prompt
         var body: JSONObject = ["model": .string(model)]
         if raw {
@@ -38,7 +41,7 @@ struct Generate: SessionCommand {
             body["messages"] = .array(messages)
         }
         sampling.apply(to: &body)
-        let completion = Completion(session: session, timeout: timeout)
+        let completion = Completion(session: session, timeout: timeout, worker: worker)
         let answer = try completion.run(
             body, isChat: !raw, streams: session.terminal.outputIsTerminal)
         if session.json { return try session.print(json: answer.line) }

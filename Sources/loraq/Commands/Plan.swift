@@ -39,6 +39,7 @@ struct Plan: ParsableCommand {
         func run(_ session: Session) throws {
             try NameCheck.checkReference(model, what: "the model")
             let recipe = try RecipeDraft(file: recipe, settings: settings)
+            try recipe.checkEvaluation(hasFile: evaluation != nil)
             var waiting = WaitOptions()
             waiting.wait = true
             waiting.timeout = timeout

@@ -24,6 +24,7 @@ struct Status: SessionCommand {
         if found.isEmpty { return session.note("no jobs") }
         let now = WallClock.milliseconds()
         let texts = found.map { JobText.detail($0, nowMs: now, style: session.style) }
-        try session.print(texts.joined(separator: "\n"), terminator: "")
+        try session.print(
+            texts.joined(separator: "\n") + SweepText.tables(found, session), terminator: "")
     }
 }

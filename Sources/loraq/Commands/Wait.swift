@@ -42,6 +42,7 @@ struct Wait: SessionCommand {
             for job in found {
                 try session.print("\(job.id)  \(session.style.state(job.state))\(Wait.remark(job))")
             }
+            try session.print(try SweepText.tables(found, session), terminator: "")
         }
         try JobWaiter.finish(found)
     }

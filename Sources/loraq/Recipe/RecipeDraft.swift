@@ -75,15 +75,16 @@ struct RecipeDraft {
         }
     }
 
-    private mutating func apply(setting: String) throws(ToolError) {
+    /// - Parameter option: The option that it was given by, for errors.
+    mutating func apply(setting: String, option: String = "--set") throws(ToolError) {
         guard let equals = setting.firstIndex(of: "="), equals != setting.startIndex else {
             throw ToolError.usage(
-                "--set \(setting): expected name=value",
+                "\(option) \(setting): expected name=value",
                 hint: "for example --set learning_rate=2e-4")
         }
         let key = String(setting[..<equals])
         let text = String(setting[setting.index(after: equals)...])
-        let place = "--set \(setting)"
+        let place = "\(option) \(setting)"
         guard let field = try RecipeDraft.knownField(key, place: place) else { return }
         if case .modules = field.kind, RecipeDraft.isPlainList(text) {
             let names = text.split(separator: ",").map { JSONValue.string(String($0)) }

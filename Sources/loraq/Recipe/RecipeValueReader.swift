@@ -14,7 +14,7 @@ struct RecipeValueReader {
         case .numberOrWord(let words):
             if let text = node.scalar?.string, words.contains(text) { return .string(text) }
             guard let text = plain(node), let value = Double(text), value.isFinite, value > 0 else {
-                throw wrong("a number above 0 or \(words.joined(separator: ", "))", node)
+                throw wrong("a number above 0, \(words.joined(separator: " or "))", node)
             }
             return Int64(text).map { .integer($0) } ?? .number(value)
         case .booleanOrWord(let words):
@@ -67,10 +67,6 @@ struct RecipeValueReader {
         guard let text = plain(node), let value = Double(text), value.isFinite,
             inclusive ? value >= least : value > least, value <= most
         else { throw wrong(expected, node) }
-        if field.name == "lora_dropout", value != 0 {
-            throw ToolError.usage(
-                "\(place): `lora_dropout` must be 0: dropout is not available in training yet")
-        }
         if let whole = Int64(text) { return .integer(whole) }
         return .number(value)
     }

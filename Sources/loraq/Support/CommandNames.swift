@@ -17,7 +17,7 @@ enum CommandNames {
         guard arguments.count > 1, !command.configuration.subcommands.isEmpty,
             !arguments[1].hasPrefix("-")
         else { return 1 }
-        return 2
+        return command == Sweep.self && below(command)[arguments[1]] == nil ? 1 : 2
     }
 
     /// Refuses a first word, or the word behind a group's name or behind `help`, that is no command, with the likely one.
@@ -33,6 +33,8 @@ enum CommandNames {
         guard arguments.count > 1, !arguments[1].hasPrefix("-"),
             !command.configuration.subcommands.isEmpty, arguments[1] != "help"
         else { return }
+        // Its default subcommand takes words of a person's own.
+        if command == Sweep.self { return }
         _ = try find(arguments[1], below: command)
     }
 

@@ -12,6 +12,8 @@ struct Completion {
 
     let session: Session
     let timeout: Double?
+    /// The plugin that is to answer.
+    var worker: String?
 
     /// - Throws: `ToolError` with the line's own error when the request failed.
     func run(_ body: JSONObject, isChat: Bool, streams: Bool) throws -> Answer {
@@ -20,6 +22,7 @@ struct Completion {
             "url": isChat ? "/v1/chat/completions" : "/v1/completions", "body": .object(body),
         ])
         var job = JobRequest(kind: "infer", spec: .object(JSONObject()))
+        job.worker = worker
         job.label = isChat ? "chat" : "completion"
         job.inputs = [.body(name: "lines", bytes: request.serialized() + [UInt8(ascii: "\n")])]
         let printer = ChunkPrinter { try? StandardStreams.print($0, terminator: "") }

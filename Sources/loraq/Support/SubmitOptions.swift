@@ -39,9 +39,17 @@ struct SubmitOptions: ParsableArguments {
             valueName: "mebibytes"), transform: Quantity.whole(1...1 << 30))
     var memory: Int?
 
+    @Option(
+        help: ArgumentHelp(
+            "Run it on the workers of this plugin, such as `peft`.", valueName: "plugin"))
+    var worker: String?
+
     mutating func validate() throws {
         if let tenant, WireName(text: tenant) == nil {
             throw ValidationError("--tenant must be \(WireName.form), not `\(tenant)`")
+        }
+        if let worker, WireName(text: worker) == nil {
+            throw ValidationError("--worker must be \(WireName.form), not `\(worker)`")
         }
         if let label, label.isEmpty || label.utf8.count > 200 || label == "last" || label == "all" {
             throw ValidationError(
@@ -62,6 +70,7 @@ struct SubmitOptions: ParsableArguments {
         request.label = label
         request.maximumSeconds = maxSeconds
         request.memoryBytes = memory.map { $0 << 20 }
+        request.worker = worker
         for text in after {
             let dependency = try DependencyText(text)
             for job in try Self.jobs(dependency.selector, session) {

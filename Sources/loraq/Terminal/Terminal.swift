@@ -35,6 +35,14 @@ struct Terminal: Sendable {
         return Int(size.ws_col)
     }
 
+    /// Columns and rows of the terminal behind `descriptor`; 80 by 24 where it does not say.
+    static func size(of descriptor: Int32) -> (columns: Int, rows: Int) {
+        var size = winsize()
+        guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0
+        else { return (80, 24) }
+        return (Int(size.ws_col), Int(size.ws_row))
+    }
+
     /// The width to lay out standard output for, or nil when it is no terminal (nothing is cut then).
     var outputWidth: Int? { outputIsTerminal ? Terminal.width(of: STDOUT_FILENO) : nil }
 }

@@ -16,6 +16,11 @@ enum FinetuneSummary {
             parts.append(
                 "eval loss \(HumanText.significant(before)) → \(HumanText.significant(after))")
         }
+        if let step = result?["evaluation"]?["adapter_step"]?.integer,
+            let steps = result?["steps"]?.integer, step < steps
+        {
+            parts.append("best at step \(HumanText.count(step)), which is the adapter")
+        }
         if let rate = result?["tokens_per_second"]?.double {
             parts.append(HumanText.rate(rate, unit: "tokens"))
         }
@@ -24,6 +29,12 @@ enum FinetuneSummary {
         }
         var text = "adapter \(name) is registered"
         if !parts.isEmpty { text += ": " + parts.joined(separator: ", ") }
+        if let rate = result?["learning_rate"]?.double,
+            let reason = result?["learning_rate_choice"]?["reason"]?.string
+        {
+            text +=
+                "\nlearning rate \(HumanText.significant(rate)) (\(TextTable.oneLine(reason)))"
+        }
         if let refused = result?["refused"]?.array, !refused.isEmpty {
             let count = result?["refused_rows"]?.integer ?? refused.count
             text += "\n\(HumanText.plural(count, "row")) left out, the first: "

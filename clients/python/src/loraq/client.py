@@ -182,6 +182,7 @@ class Client:
         max_seconds: int | None = None,
         memory_bytes: int | None = None,
         numerics: str | None = None,
+        worker: str | None = None,
     ) -> str:
         """Submits a job and returns its id. Accepted means durable.
 
@@ -204,6 +205,7 @@ class Client:
             "max_seconds": max_seconds,
             "memory_bytes": memory_bytes,
             "numerics": numerics,
+            "worker": worker,
         }
         job = {key: value for key, value in submission.items() if value is not None}
         return self.request("SUBMIT", {"job": job}).header["job"]

@@ -107,6 +107,13 @@ class Task:
                 return entry
         raise TaskError("UNKNOWN_ARTIFACT", f"the task was sent without `{ref}`")
 
+    def outcome(self, job: str) -> Header:
+        """How a job ended that this one comes after with `tell`: `state`, `metrics`, and `error` if there was one."""
+        for entry in self.envelope.get("outcomes") or []:
+            if entry["job"] == job:
+                return entry
+        raise TaskError("INVALID_SPEC", f"job {job} is not in `after` with `tell`")
+
     @property
     def stop_reason(self) -> str | None:
         return self._stop

@@ -1,6 +1,6 @@
 """The peers of loraq on the same rows: one eager PEFT training run and one transformers `generate`, both in bfloat16.
 
-Run by `Benchmarks/run.py` in a Python that has torch, transformers and peft; prints one JSON object.
+Run by `Benchmarks/jobs.py` in a Python that has torch, transformers and peft; prints one JSON object.
 """
 
 import argparse

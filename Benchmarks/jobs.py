@@ -1,15 +1,13 @@
 """Measures loraq through its own commands, and its peers on the same rows in the same run.
 
-    make bench MODEL=folder [PEERS=python-with-torch-transformers-peft]
+    .venv/bin/python Benchmarks/jobs.py --model FOLDER [--peers PYTHON]
 
-MODEL is a Hugging Face folder (SmolLM2-135M-Instruct for the figures in RESULTS.md). Without PEERS only loraq is measured.
-Work alternates between the two, `--rounds` times; medians and their ratio are printed and, with `--write`, added to RESULTS.md.
+FOLDER is a Hugging Face folder (SmolLM2-135M-Instruct for the figures in RESULTS.md), PYTHON one with torch, transformers and
+peft; without it only loraq is measured. Work alternates between the two, `--rounds` times; medians and their ratio are printed.
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
 import shutil
 import statistics
@@ -17,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from host import ROOT, forget_test_settings
+
 sys.path[:0] = [str(ROOT / "examples" / "demo"), str(ROOT / "examples" / "demo-smollm2")]
 
 import expenses
@@ -50,7 +49,7 @@ def generate_here(loraq: Loraq, folder: pathlib.Path, round_number: int) -> dict
 
 def peer(python: str, work: str, model: str, folder: pathlib.Path) -> dict:
     command = [
-        python, str(ROOT / "Benchmarks" / "peers.py"), work, "--model", model, "--train", str(folder / "train.jsonl"),
+        python, str(ROOT / "Benchmarks" / "peers" / "jobs.py"), work, "--model", model, "--train", str(folder / "train.jsonl"),
         "--prompts", str(folder / "prompts.jsonl"), "--steps", str(STEPS), "--batch", str(BATCH), "--rows", str(ROWS),
         "--new-tokens", str(NEW_TOKENS),
     ]  # fmt: skip
@@ -58,17 +57,6 @@ def peer(python: str, work: str, model: str, folder: pathlib.Path) -> dict:
     if done.returncode != 0:
         raise Failure(f"the peer failed: {' '.join(command)}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def machine() -> str:
-    fields = {}
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    flags = fields.get("flags", "").split()
-    sets = [name for name in ("avx512_bf16", "avx512f", "avx2") if name in flags]
-    model = f"{fields.get('model name')} (family {fields.get('cpu family')}, model {fields.get('model')})"
-    return f"{model}, {os.cpu_count()} cores, {' '.join(sets)}"
 
 
 def measure(options: argparse.Namespace, folder: pathlib.Path) -> str:
@@ -108,10 +96,7 @@ def measure(options: argparse.Namespace, folder: pathlib.Path) -> str:
     answers = f"{PROMPTS} prompts × {NEW_TOKENS} tokens, greedy, bf16 (peer: {ROWS} rows at once)"
     return "\n".join(
         [
-            f"## {datetime.date.today()}: {machine()}",
-            "",
-            f"`make bench MODEL={pathlib.Path(options.model).name} PEERS=python`, {options.rounds} rounds, alternating; "
-            "tokens/s: median (least–most).",
+            f"{pathlib.Path(options.model).name}, {options.rounds} rounds, alternating; tokens/s: median (least–most).",
             "",
             "| work | loraq | peer | ratio |",
             "| --- | --- | --- | --- |",
@@ -129,11 +114,8 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="a Hugging Face folder")
     parser.add_argument("--peers", help="a Python with torch, transformers and peft")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help="add the table to RESULTS.md")
     options = parser.parse_args()
-    # This variable halves an old OpenBLAS on new cores; it is for tests, not for figures.
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        os.environ.pop(name, None)
+    forget_test_settings()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="loraq-bench-"))
     try:
         table = measure(options, folder)
@@ -143,9 +125,6 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(table)
-    if options.write:
-        results = ROOT / "Benchmarks" / "RESULTS.md"
-        results.write_text(results.read_text() + "\n" + table)
     return 0
 
 

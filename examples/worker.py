@@ -1,0 +1,1 @@
+python/wordcount/worker.py
