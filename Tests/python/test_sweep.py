@@ -129,7 +129,7 @@ def test_stages_stop_at_the_target(engine, loraq, tmp_path):  # noqa: F811
     result, states = progressive(loraq, rows, "met", "100", "0")
     assert states == ["evaluated", "skipped", "skipped", "skipped", "skipped"]
     assert result["conclusion"].startswith("attention meets the target: eval_loss")
-    assert "does not hold" in result["candidates"][2]["reason"] and result["adapter"] == "tiny:met"
+    assert "does not hold" in result["candidates"][1]["reason"] and result["adapter"] == "tiny:met"
 
 
 def test_stages_stop_where_they_no_longer_pay(engine, loraq, tmp_path):  # noqa: F811

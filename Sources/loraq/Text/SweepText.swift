@@ -53,9 +53,17 @@ enum SweepText {
             case (let x?, let y?) where x != y: view.goal == .min ? x < y : x > y
             case (_?, nil): true
             case (nil, _?): false
-            default: a != b && (a == view.best || (b != view.best && a < b))
+            default: a != b && (a == view.best || (b != view.best && isFirst(a, b, view)))
             }
         }
+    }
+
+    /// Of two that the metric does not tell apart, as the choice does: less loss first, then the earlier one.
+    private static func isFirst(_ a: Int, _ b: Int, _ view: SweepView) -> Bool {
+        if let x = view.rows[a].metrics?["loss"], let y = view.rows[b].metrics?["loss"], x != y {
+            return x < y
+        }
+        return a < b
     }
 
     /// `0.932 (0.871 to 0.967)`
