@@ -195,7 +195,9 @@ private func hexWords(_ text: String, count: Int) -> [UInt64]? {
 
 private func hexText(_ word: UInt64) -> String {
     String(unsafeUninitializedCapacity: 16) { bytes in
-        for place in 0..<16 { bytes[place] = hexDigits[Int((word >> UInt64(60 - 4 * place)) & 0xF)] }
+        for place in 0..<16 {
+            bytes[place] = hexDigits[Int((word >> UInt64(60 - 4 * place)) & 0xF)]
+        }
         return 16
     }
 }
