@@ -256,7 +256,9 @@ def measure_start(table: Table, client: Client, broker: Loraqd, scale: float) ->
 def measure_peers(table: Table, python: str, scale: float, ours: dict[str, float]) -> None:
     for peer, tasks in (("hyperqueue", int(3_000 * scale) + 100), ("rq", max(1_000, int(4_000 * scale)))):
         command = [python, str(ROOT / "Benchmarks/queue/peers.py"), peer, "--tasks", str(tasks)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        # HyperQueue writes two files for each task into the working folder.
+        with tempfile.TemporaryDirectory(prefix="lqb-") as folder:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=folder)
         if done.returncode != 0:
             print(f"{peer} failed", file=sys.stderr)
             continue
