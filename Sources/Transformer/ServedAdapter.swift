@@ -41,10 +41,10 @@ public final class ServedAdapter: Sendable {
     ) throws {
         let config = decoder.config
         let elementType = decoder.elementType
-        var byPath: [String: AdaptedModule] = [:]
-        for module in adapter.modules { byPath[module.plan.module.path] = module }
+        let byPath = Dictionary(
+            adapter.modules.map { ($0.plan.module.path, $0) }, uniquingKeysWith: { $1 })
 
-        func update(
+        @Sendable func update(
             _ paths: [(path: String, columnStart: Int)], outputs: Int, isPaired: Bool = false
         ) throws -> PackedUpdate? {
             var modules: [(module: AdaptedModule, columnStart: Int)] = []
@@ -62,7 +62,7 @@ public final class ServedAdapter: Sendable {
                 compute: compute, norms: norms)
         }
 
-        layers = try (0..<config.layerCount).map { layer in
+        layers = try compute.pool.map(config.layerCount) { layer in
             func layerUpdate(_ product: LayerProduct) throws -> PackedUpdate? {
                 try update(
                     config.projections(layer, product).map { ($0.path, $0.firstOutput) },
