@@ -193,7 +193,7 @@ INLINE vf act_slope(int kind, vf g) {
 
 // acc[rows][vectors] += a (rows of `depth`, `lda` elements apart, type WORK) * panel. Each step reads one k (bf16: a pair) of the
 // panel, `step` elements further than the last. Every accumulator is one chain over k: its bits do not depend on
-// `rows` or `vectors`. `ahead` points to what is fetched into L2 meanwhile, `lines` (1, 2) lines a step.
+// `rows` or `vectors`. `ahead` points to what is fetched into L2 meanwhile, `lines` (1, 2, 4) lines a step.
 #if CK_LEVEL == 3
 INLINE void mac_pair(vf acc[][4], const vu *b, uint32_t (*bits)(const uint16_t *), const uint16_t *a, long lda, const int rows,
                      const int vectors) {
@@ -216,8 +216,7 @@ INLINE void mac_bf16(vf acc[][4], const void *left, long lda, const uint16_t *pa
         vu b[4];
         UNROLL for (int j = 0; j < vectors; j++) b[j] = *(const vu_any *)(panel + j * 32);
         panel += step;
-        if (lines > 0) __builtin_prefetch(ahead, 0, 2);
-        if (lines > 1) __builtin_prefetch(ahead + 64, 0, 2);
+        UNROLL for (int j = 0; j < lines; j++) __builtin_prefetch(ahead + j * 64, 0, 2);
         ahead += ahead_step;
         mac_pair(acc, b, both, a + k, lda, rows, vectors);
     }
@@ -241,8 +240,7 @@ INLINE void mac_bf16(vf acc[][4], const void *left, long lda, const uint16_t *pa
     for (long k = 0; k < depth; k += 2) {
         vf b[4];
         UNROLL for (int j = 0; j < vectors; j++) b[j] = (vf)(*(const vu_any *)(panel + j * 32) << 16);
-        if (lines > 0) __builtin_prefetch(ahead, 0, 2);
-        if (lines > 1) __builtin_prefetch(ahead + 64, 0, 2);
+        UNROLL for (int j = 0; j < lines; j++) __builtin_prefetch(ahead + j * 64, 0, 2);
         ahead += ahead_step;
         mac_line(acc, b, a + k, lda, rows, vectors);
         if (k + 1 < depth) {
@@ -261,8 +259,7 @@ INLINE void mac_f32(vf acc[][4], const void *left, long lda, const float *panel,
         vf b[4];
         UNROLL for (int j = 0; j < vectors; j++) b[j] = load(panel + j * 16);
         panel += step;
-        if (lines > 0) __builtin_prefetch(ahead, 0, 2);
-        if (lines > 1) __builtin_prefetch(ahead + 64, 0, 2);
+        UNROLL for (int j = 0; j < lines; j++) __builtin_prefetch(ahead + j * 64, 0, 2);
         ahead += ahead_step;
         UNROLL for (int i = 0; i < rows; i++) {
             vf x = splat(a[i * lda + k]);
@@ -271,10 +268,12 @@ INLINE void mac_f32(vf acc[][4], const void *left, long lda, const float *panel,
     }
 }
 
+// What lies `ahead` bytes behind each line of the panel is fetched into L2 with it.
 INLINE void mac(const int type, vf acc[][4], const void *a, long lda, const void *panel, long step, long depth, const int rows,
-                const int vectors) {
-    if (type == CK_BF16) mac_bf16(acc, a, lda, panel, step, depth, rows, vectors, panel, 0, 0);
-    else mac_f32(acc, a, lda, panel, step, depth, rows, vectors, panel, 0, 0);
+                const int vectors, long ahead) {
+    const char *behind = (const char *)panel + ahead;
+    if (type == CK_BF16) mac_bf16(acc, a, lda, panel, step, depth, rows, vectors, behind, step * 2, vectors);
+    else mac_f32(acc, a, lda, panel, step, depth, rows, vectors, behind, step * 4, vectors);
 }
 
 INLINE const void *offset(const void *data, int type, long elements) { return (const char *)data + elements * ck_size(type); }

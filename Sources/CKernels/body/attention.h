@@ -6,14 +6,14 @@
 enum { QUERY_ROWS = TILE_ROWS };
 
 // c[rows][columns] = a * panel (fresh) or += ; `columns` a multiple of 16, `step` elements of a panel line. Few rows take more columns
-// at a time, so that enough sums are under way.
+// at a time, so that enough sums are under way. The panel `ahead` bytes behind this one is fetched meanwhile.
 #define SUM_TILE(TYPE, VECTORS) \
     do { \
         enum { V = VECTORS }; \
         vf acc[R][4]; \
         if (fresh) UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < V; j++) acc[i][j] = splat(0); \
         else UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < V; j++) acc[i][j] = load(to + i * ldc + j * 16); \
-        mac(TYPE, acc, from, lda, lines, step, depth, R, V); \
+        mac(TYPE, acc, from, lda, lines, step, depth, R, V, ahead); \
         UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < V; j++) store(to + i * ldc + j * 16, acc[i][j]); \
     } while (0)
 
@@ -34,7 +34,7 @@ enum { QUERY_ROWS = TILE_ROWS };
     })
 
 static void add_product(bool fresh, int type, float *c, long ldc, const void *a, long lda, const void *panel, long step, long depth,
-                        long rows, long columns) {
+                        long rows, long columns, long ahead) {
     const long pair = type == CK_BF16 ? 2 : 1, tiles = (rows + QUERY_ROWS - 1) / QUERY_ROWS;
     for (long t = 0; t < tiles; t++) {
         const long r = rows * t / tiles, n = rows * (t + 1) / tiles - r;
@@ -53,6 +53,7 @@ typedef struct {
     const char *base;     // block b at base + (pages ? pages[b] : b) * block_step
     const int32_t *pages;
     long block_step;
+    const char *next; // the first block of the tile after this one, or NULL
     int rows;
     const void *q[QUERY_ROWS];
     long position[QUERY_ROWS]; // all in one block of 64
@@ -116,15 +117,18 @@ static void attend_tile(const query_tile *t) {
         if (b < first) first = b;
     }
     for (long b = first; b <= t->position[0] / 64; b++) {
+        const bool last = b == t->position[0] / 64;
         const char *block = t->base + (t->pages ? t->pages[b] : b) * t->block_step;
-        add_product(true, type, s, 64, q, d, block, 64 * pair, d, t->rows, 64);
+        const char *next = last ? t->next : t->base + (t->pages ? t->pages[b + 1] : b + 1) * t->block_step;
+        const long ahead = next ? next - block : 0;
+        add_product(true, type, s, 64, q, d, block, 64 * pair, d, t->rows, 64, ahead);
         for (int i = 0; i < t->rows; i++) {
             long low = t->window > 0 ? t->position[i] - t->window + 1 - b * 64 : 0, high = t->position[i] - b * 64;
             float factor = soften(t, s + i * 64, (char *)p + i * 64 * ck_size(work), low, high, &top[i], &sum[i]);
             if (factor != 1)
                 for (long c = 0; c < dp; c += 16) store(o + i * dp + c, load(o + i * dp + c) * splat(factor));
         }
-        add_product(false, type, o, dp, p, 64, offset(block, type, 64 * d), dp * pair, 64, t->rows, dp);
+        add_product(false, type, o, dp, p, 64, offset(block, type, 64 * d), dp * pair, 64, t->rows, dp, ahead);
     }
     for (int i = 0; i < t->rows; i++) {
         vf share = splat(1.f / sum[i]);
@@ -185,6 +189,12 @@ static void append(const void *arguments, int thread, int threads) {
     }
 }
 
+// The first block that a row's query of head h reads.
+static const char *first_block_of(const ck_attend_args *a, long row, long h) {
+    const long page = a->page_offsets[a->sequences[row]] + first_block(a->positions[row], a->window);
+    return ck_block(&a->cache, a->pages[page], a->layer, h);
+}
+
 static void attend(const void *arguments, int thread, int threads) {
     const ck_attend_args *a = arguments;
     const ck_cache *c = &a->cache;
@@ -209,6 +219,8 @@ static void attend(const void *arguments, int thread, int threads) {
                                     .base = ck_block(c, 0, a->layer, h), .rows = (int)(q1 - q0),
                                     .pages = a->pages + a->page_offsets[a->sequences[row]],
                                     .block_step = ck_block(c, 1, 0, 0) - ck_block(c, 0, 0, 0)};
+                    if (i + 1 == tiles && h + 1 < c->heads) t.next = first_block_of(a, row, h + 1);
+                    else if (i + 1 == tiles && end < a->rows) t.next = first_block_of(a, end, 0);
                     for (long q = q0; q < q1; q++) {
                         const long r = row + q / group, column = (h * group + q % group) * d;
                         t.q[q - q0] = (const char *)a->q.data + (r * a->q.stride + column) * size;
@@ -312,8 +324,8 @@ static void span_attention(const void *arguments, int thread, int threads) {
 static void backward_scores(const ck_span_attention_args *a, const backward_scratch *z, long i, long j, long rows) {
     const int type = WORK(a->q.type);
     const long d = a->head_dim, pair = type == CK_BF16 ? 2 : 1, size = ck_size(type);
-    add_product(true, type, z->s, 64, z->k_rows + j * 64 * d * size, d, z->q_head + i * 64 * d * size, 64 * pair, d, 64, 64);
-    add_product(true, type, z->dp, 64, z->v_rows + j * 64 * d * size, d, z->dout_head + i * 64 * d * size, 64 * pair, d, 64, 64);
+    add_product(true, type, z->s, 64, z->k_rows + j * 64 * d * size, d, z->q_head + i * 64 * d * size, 64 * pair, d, 64, 64, 0);
+    add_product(true, type, z->dp, 64, z->v_rows + j * 64 * d * size, d, z->dout_head + i * 64 * d * size, 64 * pair, d, 64, 64, 0);
     const bool masked = i == j || (i + 1) * 64 > rows || (a->window > 0 && (i + 1) * 64 - j * 64 > a->window);
     for (long r = 0; r < 64; r++)
         for (long c = 0; c < 64; c += 16) {
@@ -368,10 +380,10 @@ static void backward_head(const ck_span_attention_args *a, const backward_scratc
         for (long i = j; i < blocks; i++) {
             if (j < first_block(i * 64, a->window)) continue;
             backward_scores(a, z, i, j, rows);
-            add_product(false, type, z->dv + j * 64 * dp, dp, z->p, 64, z->dout_pairs + i * 64 * dp * size, dp * pair, 64, 64, dp);
-            add_product(false, type, z->dk + j * 64 * dp, dp, z->ds, 64, z->q_pairs + i * 64 * dp * size, dp * pair, 64, 64, dp);
+            add_product(false, type, z->dv + j * 64 * dp, dp, z->p, 64, z->dout_pairs + i * 64 * dp * size, dp * pair, 64, 64, dp, 0);
+            add_product(false, type, z->dk + j * 64 * dp, dp, z->ds, 64, z->q_pairs + i * 64 * dp * size, dp * pair, 64, 64, dp, 0);
             add_product(false, type, z->dq + i * 64 * d, 64, z->k_columns + j * 64 * d * size, 64, type == CK_BF16 ? z->ds_pairs : z->ds,
-                        64 * pair, 64, d, 64);
+                        64 * pair, 64, d, 64, 0);
         }
     for (long r = 0; r < rows; r++) {
         const float *from = z->dq + r / 64 * 64 * d + r % 64;
