@@ -7,16 +7,15 @@ import Transformer
 /// The adapter that a run starts from, and what follows from its shape.
 struct AdapterStart {
     let adapter: Adapter
-    /// The peak rate.
-    let learningRate: Double
+    let plan: AdapterPlan
+    /// The peak rate; of `find`, none yet.
+    let rate: RateChoice
     /// How many matrices each entry of the target modules matches.
     let targets: [String: Int]
 
     /// Rank and alpha where a recipe names none.
     static let defaultRank = 16
     static let defaultAlpha = 32
-    /// The rate of `auto` when every linear matrix is adapted.
-    static let automaticRate = 2e-4
 
     /// A new adapter by the recipe, or the one that it goes on from.
     ///
@@ -42,9 +41,17 @@ struct AdapterStart {
             targets[count.entry, default: 0] += count.count
         }
         return AdapterStart(
-            adapter: adapter,
-            learningRate: recipe.learningRate ?? automaticRate(plan, decoder: decoder),
+            adapter: adapter, plan: plan,
+            rate: rate(recipe, plan, decoder: decoder),
             targets: targets)
+    }
+
+    private static func rate(
+        _ recipe: FineTuneRecipe, _ plan: AdapterPlan, decoder: Decoder
+    ) -> RateChoice {
+        if let given = recipe.learningRate { return RateChoice(how: .given, rate: given) }
+        if recipe.findsLearningRate { return RateChoice(how: .find, rate: 0) }
+        return AutomaticRate.choice(plan, decoder: decoder)
     }
 
     /// The recipe's PEFT fields, completed by defaults and checked; `all-linear` and the presets become lists of names, as PEFT writes them.
@@ -87,15 +94,5 @@ struct AdapterStart {
                     field: key)
             }
         }
-    }
-
-    /// A small part of the matrices wants a higher rate (arXiv 2404.05086): 2e-4 for all of them, growing with the square
-    /// root of the share that is left out, at most fourfold.
-    private static func automaticRate(_ plan: AdapterPlan, decoder: Decoder) -> Double {
-        let all = decoder.modules.filter { $0.kind == .linear }
-            .reduce(0) { $0 + $1.inputs + $1.outputs }
-        let adapted = plan.modules.reduce(0) { $0 + $1.module.inputs + $1.module.outputs }
-        guard adapted > 0, all > 0 else { return automaticRate }
-        return automaticRate * min(4, max(1, (Double(all) / Double(adapted)).squareRoot()))
     }
 }

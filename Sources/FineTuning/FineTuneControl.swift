@@ -1,6 +1,6 @@
 /// What is told while a fine-tune runs.
 public struct FineTuneProgress: Sendable, Equatable {
-    public enum Phase: String, Sendable { case evaluating, training }
+    public enum Phase: String, Sendable { case searching, evaluating, training }
     public var phase: Phase
     /// Optimizer steps done, and of the whole run.
     public var step: Int
@@ -73,8 +73,8 @@ public struct FineTuneSummary: Sendable, Equatable {
     public var seconds: Double
     public var tokensPerSecond: Double
     public var peakBytes: Int?
-    /// The peak rate.
-    public var learningRate: Double
+    /// The peak rate and how it came about.
+    public var rate: RateChoice
     public var trainableParameters: Int
     /// The checkpoint that this attempt went on from.
     public var resumedFromStep: Int?

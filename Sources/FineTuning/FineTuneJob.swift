@@ -94,7 +94,8 @@ public struct FineTuneJob {
     ) throws -> Ending {
         let rows = passRows(data, evaluation)
         let model = try TrainingStep(
-            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows)
+            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows,
+            dropoutSeed: recipe.seed)
         let identity = RunIdentity(
             base: base, recipe: recipe.digest.text,
             data: Self.digest(data.examples, evaluation?.examples ?? []).text,
@@ -103,7 +104,7 @@ public struct FineTuneJob {
         let run = try FineTuneRun(
             model: model, recipe: recipe, training: data.examples,
             evaluation: evaluation?.examples ?? [], identity: identity, folder: folder,
-            compute: compute, learningRate: start.learningRate,
+            compute: compute, rate: start.rate, shared: try shared(start, model),
             adapterConfig: start.adapter.config.peftObject()
                 .serialized(pretty: true, sortedKeys: true))
         switch try run.run(control) {
@@ -113,6 +114,12 @@ public struct FineTuneJob {
             return .finished(
                 try product(model.adapter(), start, summary, data, evaluation, identity))
         }
+    }
+
+    /// What `share_b` joins; nil without it.
+    func shared(_ start: AdapterStart, _ model: TrainingStep) throws -> SharedFactors? {
+        guard recipe.sharesB else { return nil }
+        return try SharedFactors(start.adapter.modules, tensors: model.trainedTensors)
     }
 
     /// The most tokens of a pass.
@@ -136,7 +143,8 @@ public struct FineTuneJob {
             "numerics": .string(numerics), "recipe": recipe.json,
             "rows": .integer(Int64(data.report.rows)),
             "trained_rows": .integer(Int64(data.report.usableRows)),
-            "steps": .integer(Int64(summary.steps)), "first_loss": .number(summary.firstLoss),
+            "steps": .integer(Int64(summary.steps)),
+            "learning_rate": .number(summary.rate.rate), "first_loss": .number(summary.firstLoss),
             "last_loss": .number(summary.lastLoss),
             "eval_loss_before": summary.evalLossBefore.map(JSONValue.number) ?? .null,
             "eval_loss_after": summary.evalLossAfter.map(JSONValue.number) ?? .null,
@@ -147,7 +155,7 @@ public struct FineTuneJob {
         }
         return FineTuneProduct(
             summary: summary, report: data.report, evaluationReport: evaluation?.report,
-            adapterFolder: path, adapterDigest: digest, adapterBytes: bytes,
+            adapterFolder: path, adapterDigest: digest, data: identity.data, adapterBytes: bytes,
             targets: start.targets)
     }
 
@@ -177,6 +185,8 @@ public struct FineTuneProduct: Sendable {
     /// A PEFT folder, with `training.json` beside PEFT's two files.
     public var adapterFolder: String
     public var adapterDigest: ContentDigest
+    /// Digest of all training and evaluation rows as they were trained.
+    public var data: String
     public var adapterBytes: Int
     /// How many matrices each entry of the target modules matches.
     public var targets: [String: Int]

@@ -12,8 +12,8 @@ public struct FineTunePlan: Sendable {
     /// How many each entry of the target modules matches.
     public var targets: [String: Int]
     public var trainableParameters: Int
-    /// The peak rate.
-    public var learningRate: Double
+    /// The peak rate and how it came about.
+    public var rate: RateChoice
     public var report: DatasetReport
     public var steps: Int
     public var stepsPerEpoch: Int
@@ -24,7 +24,7 @@ public struct FineTunePlan: Sendable {
     public var measuredSteps: Int
     public var tokensPerSecond: Double
     public var secondsPerStep: Double
-    /// Training and evaluations.
+    /// Training, evaluations, and the range test of `find`.
     public var seconds: Double
     /// What the worker holds beside the base: activations, gradients, optimizer.
     public var trainingBytes: Int
@@ -56,25 +56,32 @@ extension FineTuneJob {
         if evaluation != nil, let every = recipe.evalSteps { evaluations += (steps - 1) / every }
         let evaluated =
             evaluations * (evaluation?.examples.reduce(0) { $0 + $1.tokens.count } ?? 0)
-        let parameters = start.adapter.modules.reduce(0) { $0 + $1.a.count + $1.b.count }
+        let parameters = start.plan.parameterCount
+        let model = rate.model
         let trainingSeconds = Double(trained) / rate.tokensPerSecond
         return FineTunePlan(
             matrices: start.adapter.modules.count, targets: start.targets,
-            trainableParameters: parameters, learningRate: start.learningRate,
+            trainableParameters: parameters
+                - (try shared(start, model)?.copiedCount ?? 0),
+            rate: rate.choice,
             report: data.report, steps: steps, stepsPerEpoch: plan.stepsPerEpoch,
             trainedTokens: trained, evaluatedTokens: evaluated, measuredSteps: rate.steps,
             tokensPerSecond: rate.tokensPerSecond,
             secondsPerStep: trainingSeconds / Double(max(1, steps)),
-            seconds: trainingSeconds + Double(evaluated) / rate.evaluatedPerSecond,
+            seconds: trainingSeconds + Double(evaluated) / rate.evaluatedPerSecond
+                + rate.searchSeconds,
             trainingBytes: TrainingStep.byteCount(
-                config: decoder.config, plans: start.adapter.plans, rows: rows,
-                elementType: decoder.elementType),
+                config: decoder.config, plan: start.plan, rows: rows,
+                elementType: decoder.elementType, dropsOut: start.adapter.config.dropout > 0),
             adapterBytes: 4 * parameters,
             // Adapter and both moments.
             checkpointBytes: recipe.savedLimit * 12 * parameters)
     }
 
     private struct Rate {
+        var model: TrainingStep
+        var choice: RateChoice
+        var searchSeconds: Double
         var steps: Int
         var tokensPerSecond: Double
         var evaluatedPerSecond: Double
@@ -86,7 +93,8 @@ extension FineTuneJob {
         steps: Int, _ control: FineTuneControl
     ) throws -> Rate {
         let model = try TrainingStep(
-            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows)
+            decoder: decoder, adapter: start.adapter, compute: compute, maximumRows: rows,
+            dropoutSeed: recipe.seed)
         let scratch = folder + "/plan"
         try DurableFile.removeTree(scratch)
         defer { try? DurableFile.removeTree(scratch) }
@@ -99,18 +107,21 @@ extension FineTuneJob {
             identity: RunIdentity(
                 base: base, recipe: "plan", data: "plan", start: "plan", numerics: numerics,
                 threads: compute.pool.threadCount, passTokens: rows),
-            folder: scratch, compute: compute, learningRate: start.learningRate)
+            folder: scratch, compute: compute, rate: start.rate, shared: try shared(start, model))
         var marks: [(seconds: Double, tokens: Int)] = []
         let begun = MonotonicTime.now()
         var inner = FineTuneControl()
         inner.advanced = control.advanced
         inner.report = { progress in
+            guard progress.phase == .training else { return }
             marks.append(((MonotonicTime.now() - begun).seconds, progress.tokens))
         }
         inner.stopRequested = {
             if let stop = control.stopRequested() { return stop }
-            guard marks.count >= 3, let last = marks.last else { return nil }
-            return last.seconds > Self.measuredSeconds ? .preempted : nil
+            guard marks.count >= 3, let first = marks.first, let last = marks.last else {
+                return nil
+            }
+            return last.seconds - first.seconds > Self.measuredSeconds ? .preempted : nil
         }
         _ = try run.run(inner)
         if control.stopRequested() != nil { throw CancellationError() }
@@ -120,6 +131,7 @@ extension FineTuneJob {
         let trained =
             Double(last.tokens - first.tokens) / max(1e-6, last.seconds - first.seconds)
         return Rate(
+            model: model, choice: run.rateChoice, searchSeconds: run.searchSeconds,
             steps: marks.count - 1, tokensPerSecond: trained,
             evaluatedPerSecond: try evaluationRate(model, evaluation) ?? trained)
     }

@@ -9,8 +9,16 @@ import LinuxSystem
 public struct FineTuneRecipe: Sendable, Equatable {
     /// PEFT's fields as they were given; completed and checked when the base model is known.
     public var adapterFields: JSONObject
-    /// `learning_rate`; nil for `auto`. Default 2e-4.
+    /// `learning_rate`; nil for `auto` and `find`. Default 2e-4.
     public var learningRate: Double? = 2e-4
+    /// `learning_rate: find`: the peak rate comes from a range test.
+    public var findsLearningRate = false
+    /// `loraplus_lr_ratio`: B learns at this multiple of A's rate (LoRA+). Default: the same rate for all.
+    public var loraPlusRatio: Double?
+    /// `loraplus_lr_embedding`: with `loraplus_lr_ratio`, the peak rate of an embedding's factors. Default 1e-6, as in PEFT.
+    public var loraPlusEmbeddingRate = 1e-6
+    /// `share_b`: q, k and v of a layer train one B where their output widths are equal. Default false.
+    public var sharesB = false
     /// `lr_scheduler_type`. Default `linear`.
     public var scheduler: LearningRateSchedule.Kind = .linear
     /// `warmup_steps`. Default 0.
@@ -43,7 +51,7 @@ public struct FineTuneRecipe: Sendable, Equatable {
     public var packing = true
     /// `shuffle`: rows in a new seeded order each epoch. Default true.
     public var shuffle = true
-    /// `seed` of the adapter's start, and of the order unless `data_seed` is given. Default 42.
+    /// `seed` of the adapter's start and of a dropout's masks, and of the order unless `data_seed` is given. Default 42.
     public var seed: UInt64 = 42
     public var dataSeed: UInt64?
     /// `train_on`. Default `assistant`.
@@ -70,7 +78,10 @@ public struct FineTuneRecipe: Sendable, Equatable {
         func whole(_ value: Int?) -> JSONValue { value.map { .integer(Int64($0)) } ?? .null }
         var members = adapterFields.entries
         members += [
-            ("learning_rate", learningRate.map(JSONValue.number) ?? "auto"),
+            (
+                "learning_rate",
+                learningRate.map(JSONValue.number) ?? (findsLearningRate ? "find" : "auto")
+            ),
             ("lr_scheduler_type", .string(scheduler.rawValue)),
             ("warmup_steps", whole(warmupSteps)), ("warmup_ratio", .number(warmupRatio)),
             ("num_train_epochs", .number(epochs)), ("max_steps", whole(maximumSteps)),
@@ -86,6 +97,14 @@ public struct FineTuneRecipe: Sendable, Equatable {
             ("completion_only_loss", .bool(completionOnly)),
             ("dtype", elementTypeName.map(JSONValue.string) ?? .null),
         ]
+        // Only where they say something, so that the digest of other recipes is what it was.
+        if let loraPlusRatio {
+            members += [
+                ("loraplus_lr_ratio", .number(loraPlusRatio)),
+                ("loraplus_lr_embedding", .number(loraPlusEmbeddingRate)),
+            ]
+        }
+        if sharesB { members.append(("share_b", true)) }
         members += [("adapter", startingAdapter.map(JSONValue.string) ?? .null)]
         return .object(JSONObject(members))
     }

@@ -11,38 +11,45 @@ public final class FineTuneRun<Model: GradientStep> {
     /// After this many skipped steps in a row the run fails.
     public static var maximumConsecutiveSkips: Int { 5 }
 
-    private let model: Model
-    private let recipe: FineTuneRecipe
-    private let training: [TrainingExample]
+    let model: Model
+    let recipe: FineTuneRecipe
+    let training: [TrainingExample]
     private let evaluation: [TrainingExample]
-    private let schedule: LearningRateSchedule
-    private let plan: BatchPlan
+    private var schedule: LearningRateSchedule
+    let plan: BatchPlan
     private let identity: RunIdentity
     private let store: CheckpointStore
     private let metrics: MetricsLog
-    private let compute: Compute
-    private let clock: () -> MonotonicTime
+    let compute: Compute
+    let clock: () -> MonotonicTime
     private let rates: ((Int) -> Double)?
+    /// Of `share_b`.
+    private let shared: SharedFactors?
 
-    private var optimizer: AdamW
-    private var state = RunState()
+    var optimizer: AdamW
+    var state = RunState()
     private var order: (epoch: Int, rows: [Int])?
     private var warnings: [String] = []
+    /// How the peak rate came about, once the run has begun.
+    public internal(set) var rateChoice: RateChoice
+    /// What the range test of this attempt took.
+    public internal(set) var searchSeconds = 0.0
     private var resumedFromStep: Int?
 
     public var totalSteps: Int { schedule.totalSteps }
 
     /// - Parameters:
     ///   - folder: The run's own folder; `checkpoints/` and `metrics.jsonl` are kept there between attempts.
-    ///   - learningRate: The peak rate, where the recipe leaves it to be found.
+    ///   - rate: The peak rate, where the recipe does not give it as a number; without effect for `find`.
+    ///   - shared: What trains one B together.
     ///   - adapterConfig: `adapter_config.json`, to make each checkpoint a PEFT folder.
     ///   - rates: The learning rate by step (from 0), for runs that repeat a reference with a schedule of its own.
     /// - Throws: `FineTuneError.noLabels` if there is nothing to learn.
     public init(
         model: Model, recipe: FineTuneRecipe, training: [TrainingExample],
         evaluation: [TrainingExample] = [], identity: RunIdentity, folder: String,
-        compute: Compute, learningRate: Double? = nil, adapterConfig: [UInt8]? = nil,
-        rates: ((Int) -> Double)? = nil,
+        compute: Compute, rate: RateChoice? = nil, shared: SharedFactors? = nil,
+        adapterConfig: [UInt8]? = nil, rates: ((Int) -> Double)? = nil,
         clock: @escaping () -> MonotonicTime = MonotonicTime.now
     ) throws {
         guard !training.isEmpty, training.allSatisfy({ $0.labelCount > 0 }) else {
@@ -63,13 +70,18 @@ public final class FineTuneRun<Model: GradientStep> {
             accumulation: recipe.accumulation,
             shuffleSeed: recipe.shuffle ? recipe.dataSeed ?? recipe.seed : nil)
         let total = recipe.totalSteps(stepsPerEpoch: plan.stepsPerEpoch)
-        guard let peak = learningRate ?? recipe.learningRate else {
+        guard
+            let choice = rate ?? recipe.learningRate.map({ RateChoice(how: .given, rate: $0) })
+                ?? (recipe.findsLearningRate ? RateChoice(how: .find, rate: 0) : nil)
+        else {
             throw FineTuneError(.recipe, "auto needs a base model", field: "learning_rate")
         }
+        rateChoice = choice
+        self.shared = shared
         schedule = LearningRateSchedule(
-            kind: recipe.scheduler, peak: peak, warmupSteps: recipe.warmup(of: total),
+            kind: recipe.scheduler, peak: choice.rate, warmupSteps: recipe.warmup(of: total),
             totalSteps: total)
-        optimizer = try AdamW(parameterCount: model.parameters.columns, compute: compute)
+        optimizer = try AdamW(model, compute: compute)
         let longest = (training + evaluation).map(\.tokens.count).max() ?? 0
         guard longest <= model.maximumRows else {
             throw FineTuneError(
@@ -86,6 +98,7 @@ public final class FineTuneRun<Model: GradientStep> {
     /// - Throws: `FineTuneError`; the last checkpoint stays usable.
     public func run(_ control: FineTuneControl = FineTuneControl()) throws -> FineTuneEnding {
         try resume()
+        if let stop = try settleRate(control) { return .stopped(stop, step: 0) }
         let begun = clock()
         let earlierSeconds = state.seconds
         let earlierTokens = state.tokens
@@ -150,9 +163,10 @@ public final class FineTuneRun<Model: GradientStep> {
                 labels: state.labels, firstLoss: first, lastLoss: last,
                 evalLossBefore: state.evalLossBefore, evalLossAfter: after, seconds: state.seconds,
                 tokensPerSecond: Double(state.tokens) / max(1e-9, state.seconds),
-                peakBytes: HostResources.peakResidentBytes(), learningRate: schedule.peak,
-                trainableParameters: model.parameters.columns, resumedFromStep: resumedFromStep,
-                warnings: warnings))
+                peakBytes: HostResources.peakResidentBytes(), rate: rateChoice,
+                trainableParameters: model.trainedTensors.reduce(0) { $0 + $1.range.count }
+                    - (shared?.copiedCount ?? 0),
+                resumedFromStep: resumedFromStep, warnings: warnings))
     }
 
     // MARK: One step
@@ -167,15 +181,39 @@ public final class FineTuneRun<Model: GradientStep> {
         let rows = window(number)
         let labels = rows.reduce(0) { $0 + training[$1].labelCount }
         let rate = rates?(number) ?? schedule.rate(at: number)
-        model.zeroGradients()
+        let (loss, norm, tokens) = try gradients(of: rows, step: number, control)
+        state.step += 1
+        state.tokens += tokens
+        state.labels += labels
+        guard loss.isFinite, norm.isFinite else {
+            return try skip(
+                number, rate,
+                loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
+        }
+        guard try update(rate: rate, peak: schedule.peak, norm: norm) else {
+            throw FineTuneError(
+                .nonFinite,
+                "a weight became infinite or NaN at step \(number) with learning rate \(rate); "
+                    + "lower the learning rate")
+        }
+        state.optimizerStep = optimizer.step
+        state.consecutiveSkips = 0
+        state.firstLoss = state.firstLoss ?? loss
+        state.lastLoss = loss
+        return .trained(loss: loss, norm: norm, learningRate: rate, tokens: tokens, labels: labels)
+    }
+
+    /// Sets the gradients of a window's mean loss.
+    ///
+    /// - Returns: The loss; the norm of the gradients before clipping; the window's tokens.
+    func gradients(
+        of rows: ArraySlice<Int>, step: Int, _ control: FineTuneControl
+    ) throws -> (loss: Double, norm: Double, tokens: Int) {
+        let labels = rows.reduce(0) { $0 + training[$1].labelCount }
+        model.beginStep(step)
         var lossSum = 0.0
         var tokens = 0
-        let groups = plan.groups(
-            rows, lengths: { training[$0].tokens.count }, maximumTokens: model.maximumRows,
-            packing: recipe.packing)
-        let indexes = Array(rows)
-        for group in groups {
-            let packed = PackedRows(indexes[group].lazy.map { self.training[$0] })
+        for packed in packedGroups(rows) {
             let result = try model.accumulate(
                 tokens: packed.tokens, spanLengths: packed.spanLengths, labels: packed.labels,
                 lossWeight: 1 / Float(labels))
@@ -189,31 +227,29 @@ public final class FineTuneRun<Model: GradientStep> {
             tokens += packed.tokens.count
             control.advanced(packed.tokens.count)
         }
-        let loss = lossSum / Double(labels)
+        try shared?.gather(model.gradients)
         let norm = try compute.squaredNorm(model.gradients).squareRoot()
-        state.step += 1
-        state.tokens += tokens
-        state.labels += labels
-        guard loss.isFinite, norm.isFinite else {
-            return try skip(
-                number, rate,
-                loss.isFinite ? "the gradient is not finite" : "the loss is not finite")
-        }
+        try shared?.spread(model.gradients)
+        return (lossSum / Double(labels), norm, tokens)
+    }
+
+    /// A window's rows, laid together for the model.
+    func packedGroups(_ rows: ArraySlice<Int>) -> [PackedRows] {
+        let groups = plan.groups(
+            rows, lengths: { training[$0].tokens.count }, maximumTokens: model.maximumRows,
+            packing: recipe.packing)
+        let indexes = Array(rows)
+        return groups.map { PackedRows(indexes[$0].lazy.map { self.training[$0] }) }
+    }
+
+    /// An optimizer step with the gradients at hand; false if a weight is not finite after it.
+    func update(rate: Double, peak: Double, norm: Double) throws -> Bool {
         try optimizer.update(
-            model, recipe: recipe, learningRate: rate,
+            model, recipe: recipe, learningRate: rate, peak: peak,
             gradientScale: AdamW.clipping(norm: norm, maximum: recipe.maximumGradientNorm))
-        guard try compute.squaredNorm(model.parameters).isFinite else {
-            throw FineTuneError(
-                .nonFinite,
-                "a weight became infinite or NaN at step \(number) with learning rate \(rate); "
-                    + "lower the learning rate")
-        }
+        guard try compute.squaredNorm(model.parameters).isFinite else { return false }
         try model.parametersChanged()
-        state.optimizerStep = optimizer.step
-        state.consecutiveSkips = 0
-        state.firstLoss = state.firstLoss ?? loss
-        state.lastLoss = loss
-        return .trained(loss: loss, norm: norm, learningRate: rate, tokens: tokens, labels: labels)
+        return true
     }
 
     private func skip(_ number: Int, _ rate: Double, _ reason: String) throws -> StepOutcome {
@@ -228,7 +264,7 @@ public final class FineTuneRun<Model: GradientStep> {
         return .skipped(reason: reason, learningRate: rate)
     }
 
-    private func window(_ step: Int) -> ArraySlice<Int> {
+    func window(_ step: Int) -> ArraySlice<Int> {
         let epoch = step / plan.stepsPerEpoch
         if order?.epoch != epoch { order = (epoch, plan.order(epoch: epoch)) }
         return plan.window(step % plan.stepsPerEpoch, of: order?.rows ?? [])
@@ -290,9 +326,20 @@ public final class FineTuneRun<Model: GradientStep> {
         try metrics.truncate(after: state.step, lastStep: schedule.totalSteps)
     }
 
-    private func save() throws {
+    func save() throws {
         try store.write(
             state, identity: identity, model: model, optimizer: optimizer, limit: recipe.savedLimit)
+    }
+
+    /// Takes a peak rate that the range test found, in this attempt or an earlier one.
+    func use(_ curve: RateCurve) throws {
+        let choice = try curve.choice()
+        rateChoice = RateChoice(
+            how: .find, rate: choice.rate, reason: choice.reason, curve: curve)
+        schedule = LearningRateSchedule(
+            kind: schedule.kind, peak: choice.rate, warmupSteps: schedule.warmupSteps,
+            totalSteps: schedule.totalSteps)
+        if let warning = choice.warning { warnings.append(warning) }
     }
 
     private func saveIfNew() throws {

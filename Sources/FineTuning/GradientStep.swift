@@ -29,6 +29,8 @@ public protocol GradientStep: AnyObject {
     var maximumRows: Int { get }
 
     func zeroGradients()
+    /// Zeroes the gradients for the optimizer step of this number, from 0, which steers what is random in it.
+    func beginStep(_ number: Int)
     /// Adds `lossWeight` times the gradient of the labels' loss sum to `gradients`.
     func accumulate(
         tokens: [Int32], spanLengths: [Int], labels: [Int32], lossWeight: Float
@@ -39,6 +41,10 @@ public protocol GradientStep: AnyObject {
     ) throws -> (lossSum: Double, labelCount: Int)
     /// Must be called after `parameters` were written to.
     func parametersChanged() throws
+}
+
+extension GradientStep {
+    public func beginStep(_ number: Int) { zeroGradients() }
 }
 
 extension TrainingStep: GradientStep {

@@ -22,7 +22,6 @@ extension FineTuneRecipe {
             fields.take(key)
             if !value.isNull { adapterFields[key] = value }
         }
-        try refuseWhatIsNotTrained()
         try readOptimizer(&fields)
         try readData(&fields)
         try readReports(&fields)
@@ -33,32 +32,22 @@ extension FineTuneRecipe {
         }
     }
 
-    /// What the adapter's file format knows and training does not compute.
-    private func refuseWhatIsNotTrained() throws(FineTuneError) {
-        func refuse(_ key: String, _ reason: String) -> FineTuneError {
-            FineTuneError(.recipe, "is \(adapterFields[key]?.text() ?? ""); \(reason)", field: key)
-        }
-        if let value = adapterFields["lora_dropout"], value.double != 0 {
-            throw refuse("lora_dropout", "training with dropout is not supported, only 0")
-        }
-        if let value = adapterFields["bias"], value.string != "none" {
-            throw refuse("bias", "biases are not trained, only \"none\"")
-        }
-        if let value = adapterFields["use_dora"], value.bool != false {
-            throw refuse("use_dora", "training DoRA is not supported")
-        }
-        if let value = adapterFields["modules_to_save"], value.array?.isEmpty != true {
-            throw refuse("modules_to_save", "whole modules are not trained")
-        }
-    }
-
     private mutating func readOptimizer(_ fields: inout RecipeFields) throws(FineTuneError) {
-        if let word = fields.value("learning_rate")?.string, word == "auto" {
+        if let word = fields.value("learning_rate")?.string, ["auto", "find"].contains(word) {
             fields.take("learning_rate")
             learningRate = nil
+            findsLearningRate = word == "find"
         } else if let value = try fields.number("learning_rate", above: 0) {
             learningRate = value
         }
+        loraPlusRatio = try fields.number("loraplus_lr_ratio", above: 0)
+        let embeddingRate = try fields.number("loraplus_lr_embedding", above: 0)
+        guard embeddingRate == nil || loraPlusRatio != nil else {
+            throw FineTuneError(
+                .recipe, "means nothing without loraplus_lr_ratio", field: "loraplus_lr_embedding")
+        }
+        loraPlusEmbeddingRate = embeddingRate ?? loraPlusEmbeddingRate
+        sharesB = try fields.flag("share_b") ?? sharesB
         if let name = try fields.text("lr_scheduler_type") {
             guard let kind = LearningRateSchedule.Kind(rawValue: name) else {
                 throw FineTuneError(

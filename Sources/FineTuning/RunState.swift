@@ -17,10 +17,12 @@ struct RunState: Sendable, Equatable {
     var evalLossBefore: Double?
     /// Seconds of training in all attempts.
     var seconds = 0.0
+    /// The range test of `learning_rate: find`, from which the peak rate follows.
+    var rateCurve: RateCurve?
 
     var json: JSONValue {
         func optional(_ value: Double?) -> JSONValue { value.map(JSONValue.number) ?? .null }
-        return [
+        var json: JSONObject = [
             "step": .integer(Int64(step)), "optimizer_step": .integer(Int64(optimizerStep)),
             "skipped_steps": .array(skippedSteps.map { .integer(Int64($0)) }),
             "consecutive_skips": .integer(Int64(consecutiveSkips)),
@@ -28,6 +30,8 @@ struct RunState: Sendable, Equatable {
             "first_loss": optional(firstLoss), "last_loss": optional(lastLoss),
             "eval_loss_before": optional(evalLossBefore), "seconds": .number(seconds),
         ]
+        if let rateCurve { json["rate_curve"] = rateCurve.json }
+        return .object(json)
     }
 
     init() {}
@@ -51,6 +55,10 @@ struct RunState: Sendable, Equatable {
         firstLoss = json["first_loss"]?.double
         lastLoss = json["last_loss"]?.double
         evalLossBefore = json["eval_loss_before"]?.double
+        if let curve = json["rate_curve"] {
+            guard let curve = RateCurve(json: curve) else { return nil }
+            rateCurve = curve
+        }
     }
 }
 

@@ -285,6 +285,7 @@ extension DurableJobStore {
                 sql: """
                     SELECT digest FROM blobs WHERE stored_at < ?
                     AND NOT EXISTS (SELECT 1 FROM job_inputs WHERE blob = digest)
+                    AND digest NOT IN (\(Self.blobsOfArtifacts))
                     LIMIT ?
                     """, arguments: [wall, limit]
             ).compactMap { Digest(text: $0) }
@@ -302,11 +303,19 @@ extension DurableJobStore {
                     SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1 AND stored_at >= ?2)
                     OR EXISTS (SELECT 1 FROM job_inputs WHERE blob = ?1)
                     """)
+            let kept = try Set(String.fetchAll(database, sql: Self.blobsOfArtifacts))
             return try digests.filter {
-                try Bool.fetchOne(needed, arguments: [$0.text, wall]) == false
+                try !kept.contains($0.text)
+                    && Bool.fetchOne(needed, arguments: [$0.text, wall]) == false
             }
         }
     }
+
+    /// Blobs that an artifact names under `inputs` of its `meta`, by any name: they stay as long as it does.
+    private static let blobsOfArtifacts = """
+        SELECT input.value FROM artifacts, json_each(artifacts.meta, '$.inputs') AS input
+        WHERE input.type = 'text'
+        """
 
     /// Those of `ids` that are no job's (any more).
     public func unknownJobs(

@@ -29,6 +29,23 @@ public struct SavedModule: Sendable {
         self.module = module
         self.weights = weights
     }
+
+    /// As PEFT names its tensor.
+    public var name: String { AdapterNames.tensor(module.path, "weight") }
+    /// Of `weights`.
+    public var shape: [Int] { module.weightShape }
+}
+
+/// A bias in place of the base's.
+public struct TrainedBias: Sendable {
+    public let plan: BiasPlan
+    /// `[outputs]`
+    public var values: [Float]
+
+    public init(plan: BiasPlan, values: [Float]) {
+        self.plan = plan
+        self.values = values
+    }
 }
 
 /// An adapter in memory: whole, finite and fitting its base model.
@@ -37,11 +54,16 @@ public struct Adapter: Sendable {
     /// In model order.
     public var modules: [AdaptedModule]
     public var saved: [SavedModule]
+    public var biases: [TrainedBias]
 
-    public init(config: LoRAConfig, modules: [AdaptedModule], saved: [SavedModule]) {
+    public init(
+        config: LoRAConfig, modules: [AdaptedModule], saved: [SavedModule],
+        biases: [TrainedBias] = []
+    ) {
         self.config = config
         self.modules = modules
         self.saved = saved
+        self.biases = biases
     }
 
     /// The plan that this adapter follows.
@@ -51,6 +73,7 @@ public struct Adapter: Sendable {
     public var byteCount: Int {
         modules.reduce(0) { $0 + 4 * ($1.a.count + $1.b.count + ($1.magnitude?.count ?? 0)) }
             + saved.reduce(0) { $0 + 4 * $1.weights.count }
+            + biases.reduce(0) { $0 + 4 * $1.values.count }
     }
 
     /// Every tensor under the name that PEFT gives it, in bytewise order of names.
@@ -63,14 +86,8 @@ public struct Adapter: Sendable {
                 result.append((module.plan.magnitudeName, [magnitude.count], magnitude))
             }
         }
-        for module in saved {
-            let shape =
-                module.module.kind == .embedding
-                ? [module.module.inputs, module.module.outputs]
-                : [module.module.outputs, module.module.inputs]
-            result.append(
-                (AdapterNames.tensor(module.module.path, "weight"), shape, module.weights))
-        }
+        for module in saved { result.append((module.name, module.shape, module.weights)) }
+        for bias in biases { result.append((bias.plan.name, [bias.values.count], bias.values)) }
         return result.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     }
 

@@ -41,7 +41,8 @@ public struct AdapterCombination {
     public let parts: [Part]
     public let reduction: Reduction?
 
-    /// - Throws: `LoRAError` when an adapter cannot be part of a sum: DoRA, modules saved whole, a weight of zero.
+    /// - Throws: `LoRAError` when an adapter cannot be part of a sum: DoRA, modules saved whole and trained biases (which
+    ///   a reduction of one adapter keeps as they are), a weight of zero.
     public init(_ parts: [Part], reduction: Reduction? = nil) throws(LoRAError) {
         self.parts = parts
         self.reduction = reduction
@@ -59,6 +60,13 @@ public struct AdapterCombination {
                     .unsupported,
                     "uses DoRA, whose magnitudes multiply the changed base matrix, so that its update is not a product "
                         + "of two factors and does not add up; train it without use_dora",
+                    subject: part.name)
+            }
+            if let bias = part.adapter.biases.first, parts.count > 1 || part.weight != 1 {
+                throw LoRAError(
+                    .unsupported,
+                    "carries the bias of \(bias.plan.module.path) (bias is "
+                        + "\"\(part.adapter.config.bias.rawValue)\"), which is no update that could be weighted",
                     subject: part.name)
             }
             if let saved = part.adapter.saved.first, parts.count > 1 || part.weight != 1 {
@@ -137,7 +145,9 @@ public struct AdapterCombination {
                     usesDoRA: false),
                 a: sum.a, b: sum.b)
         }
-        let adapter = Adapter(config: config, modules: modules, saved: parts[0].adapter.saved)
+        let adapter = Adapter(
+            config: config, modules: modules, saved: parts[0].adapter.saved,
+            biases: parts[0].adapter.biases)
         // The configuration must say just what was computed.
         guard try AdapterPlan(config, for: inventory).modules == adapter.plans else {
             throw LoRAError(
@@ -230,6 +240,7 @@ public struct AdapterCombination {
         config.rankPattern = patterns
         config.alphaPattern = patterns.map { .init($0.pattern, Double($0.value)) }
         config.savedModules = parts[0].adapter.saved.map(\.module.path)
+        config.bias = parts[0].adapter.config.bias
         config.fanInFanOut = parts[0].adapter.config.fanInFanOut
         config.baseModelName = parts[0].adapter.config.baseModelName
         return config

@@ -64,11 +64,12 @@ private struct Loading {
         return parts.joined(separator: ".")
     }
 
-    mutating func take(_ name: String, _ shape: [Int]) throws -> [Float] {
+    mutating func take(
+        _ name: String, _ shape: [Int],
+        because reason: String = "although the config targets its module"
+    ) throws -> [Float] {
         guard let stored = names.removeValue(forKey: name) else {
-            throw LoRAError(
-                .tensors, "is missing from the file although the config targets its module",
-                subject: name)
+            throw LoRAError(.tensors, "is missing from the file " + reason, subject: name)
         }
         return try read(stored, shape)
     }
@@ -106,17 +107,23 @@ private struct Loading {
         }
         var saved: [SavedModule] = []
         for module in plan.saved {
-            let shape =
-                module.kind == .embedding
-                ? [module.inputs, module.outputs] : [module.outputs, module.inputs]
-            let weights = try take(AdapterNames.tensor(module.path, "weight"), shape)
+            let weights = try take(
+                AdapterNames.tensor(module.path, "weight"), module.weightShape)
             saved.append(SavedModule(module: module, weights: weights))
+        }
+        let biases = try plan.biases.map { bias in
+            TrainedBias(
+                plan: bias,
+                values: try take(
+                    bias.name, [bias.module.outputs],
+                    because: "although bias is \"\(config.bias.rawValue)\"; some versions of PEFT "
+                        + "do not save biases that were trained with lora_only"))
         }
         try checkCopies(inventory, checkingBase)
         if let name = names.values.filter({ $0.hasSuffix(".bias") }).min() {
             throw LoRAError(
-                .unsupported,
-                "is a trained bias (bias is \"\(config.bias.rawValue)\"); trained biases are not supported",
+                .tensors,
+                "is a bias that bias \"\(config.bias.rawValue)\" does not train, or that the base does not have",
                 subject: name)
         }
         if let name = names.values.min() {
@@ -125,7 +132,7 @@ private struct Loading {
                 "has no place: no module of the model is adapted there by this config"
                     + (names.count > 1 ? " (and \(names.count - 1) more)" : ""), subject: name)
         }
-        return Adapter(config: config, modules: modules, saved: saved)
+        return Adapter(config: config, modules: modules, saved: saved, biases: biases)
     }
 
     /// A file whose names all lack PEFT's prefix gets one clear sentence instead of a missing tensor.
@@ -147,13 +154,10 @@ private struct Loading {
     ) throws {
         let adapted = plan.modules.map(\.module) + plan.saved
         for module in adapted {
-            let shape =
-                module.kind == .embedding
-                ? [module.inputs, module.outputs] : [module.outputs, module.inputs]
             for ending in ["base_layer.weight", "original_module.weight"] {
                 let name = AdapterNames.tensor(module.path, ending)
                 guard let stored = names.removeValue(forKey: name) else { continue }
-                let values = try read(stored, shape)
+                let values = try read(stored, module.weightShape)
                 guard checkingBase else { continue }
                 let base = try inventory.baseWeights(of: module.path)
                 guard base.count == values.count else {

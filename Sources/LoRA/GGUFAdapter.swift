@@ -75,6 +75,9 @@ extension GGUFAdapter {
         if let module = adapter.saved.first {
             throw refuse("\(module.module.path) is carried whole", "modules_to_save")
         }
+        if let bias = adapter.biases.first {
+            throw refuse("the bias of \(bias.plan.module.path) is trained", "bias")
+        }
         guard let first = adapter.plans.first else {
             throw refuse("no module is adapted", "target_modules")
         }

@@ -61,8 +61,7 @@ public struct LoRAConfig: Sendable, Equatable {
     public var layersPatterns: [String]
     /// `modules_to_save`
     public var savedModules: [String]
-    /// `bias`: which biases were trained. Their values would stand in the adapter's file, where they are refused;
-    /// a base without biases has none.
+    /// `bias`: which biases are trained. Their values stand in the adapter's file; a base without biases has none.
     public var bias: Bias
     /// `ensure_weight_tying`: on a base with a tied head, what is done to the embedding is done to the head.
     public var ensuresWeightTying: Bool

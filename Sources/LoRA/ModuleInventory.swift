@@ -16,13 +16,19 @@ public struct AdaptableModule: Sendable, Equatable {
     public let outputs: Int
     /// Columns of a linear's matrix; the number of tokens of an embedding.
     public let inputs: Int
+    /// Whether it has a bias, of `outputs` numbers.
+    public let hasBias: Bool
 
-    public init(path: String, kind: Kind, outputs: Int, inputs: Int) {
+    public init(path: String, kind: Kind, outputs: Int, inputs: Int, hasBias: Bool = false) {
         self.path = path
         self.kind = kind
         self.outputs = outputs
         self.inputs = inputs
+        self.hasBias = hasBias
     }
+
+    /// Of its matrix as the checkpoint holds it: `[outputs, inputs]`, of an embedding `[tokens, width]`.
+    public var weightShape: [Int] { kind == .embedding ? [inputs, outputs] : [outputs, inputs] }
 
     public var name: Substring { path.split(separator: ".").last ?? "" }
 }
@@ -39,8 +45,17 @@ public protocol ModuleInventory {
     ///
     /// - Throws: an error of the model's own when there is none of that name.
     func baseWeights(of path: String) throws -> [Float]
+
+    /// The base's bias of a module that has one, `[outputs]`.
+    ///
+    /// - Throws: an error of the model's own when there is none of that name.
+    func baseBias(of path: String) throws -> [Float]
 }
 
 extension ModuleInventory {
     public var hasTiedHead: Bool { false }
+
+    public func baseBias(of path: String) throws -> [Float] {
+        throw LoRAError(.targets, "has no bias", subject: path)
+    }
 }

@@ -152,6 +152,7 @@ extension AdaptedModule {
             for column in 0..<inputs { row[column] = weights[output * inputs + column] }
             for component in 0..<rank {
                 let factor = scaling * b[output * rank + component]
+                if factor == 0 { continue }
                 for column in 0..<inputs { row[column] += factor * a[component * inputs + column] }
             }
             var sum = 0.0

@@ -12,10 +12,13 @@ public struct TrainableModule: Sendable {
     /// Gradients, shaped like A and B.
     public let aGradient: Matrix
     public let bGradient: Matrix
+    /// DoRA's magnitudes and their gradients, `[1, outputs]` float32.
+    public let magnitude: Matrix?
+    public let magnitudeGradient: Matrix?
 
     public init(
         plan: ModulePlan, columnStart: Int, a: Matrix, b: Matrix, aGradient: Matrix,
-        bGradient: Matrix
+        bGradient: Matrix, magnitude: Matrix? = nil, magnitudeGradient: Matrix? = nil
     ) {
         self.plan = plan
         self.columnStart = columnStart
@@ -23,14 +26,20 @@ public struct TrainableModule: Sendable {
         self.b = b
         self.aGradient = aGradient
         self.bGradient = bGradient
+        self.magnitude = magnitude
+        self.magnitudeGradient = magnitudeGradient
     }
+
+    /// Its columns of the joined matrix.
+    var columns: Range<Int> { columnStart..<columnStart + plan.module.outputs }
 }
 
 /// The low-rank update of one (possibly joined) matrix in training, forward and backward.
 ///
 /// Forward `U = x Aᵀ`, `y += U (s B)ᵀ`; backward `dU = dy (s B)`, `dB += s · dyᵀ U`, `dA += dUᵀ x`,
 /// `dx += dU A` (Hu et al. 2021, eq. 3; s is the module's scaling). The products run on packed forms of the
-/// float32 parameters, which `repack` makes anew after each optimizer step.
+/// float32 parameters, which `repack` makes anew after each optimizer step. With DoRA `columnScale` stands before
+/// the sum of base and update (`MagnitudeScale`).
 public struct TrainableUpdate: Sendable {
     private struct Part: Sendable {
         let columns: Range<Int>
@@ -52,15 +61,23 @@ public struct TrainableUpdate: Sendable {
     private let downStaging: Matrix
     /// `[inputs, width]`
     private let downTransposed: PackedMatrix
+    private let magnitudes: MagnitudeScale?
+    /// Each module's A alone, `[rank width, inputs]`: a dropout gives each an input of its own. Empty without dropout.
+    private let downs: [PackedMatrix]
+
+    /// DoRA's factor of each output column, `[1, outputs]`; nil without DoRA.
+    public var columnScale: Matrix? { magnitudes?.scale }
 
     /// - Parameters:
     ///   - modules: Not empty; all with the same inputs.
     ///   - outputs: Output columns of the joined matrix.
-    ///   - isPaired: Whether the joined matrix is paired.
+    ///   - base: The joined matrix, `[outputs, inputs]`; read by DoRA.
+    ///   - dropsOut: Whether `forward` and `backward` will be given masks.
     public init(
-        _ modules: [TrainableModule], outputs: Int, isPaired: Bool = false,
-        elementType: ElementType, compute: Compute
+        _ modules: [TrainableModule], outputs: Int, base: PackedMatrix, dropsOut: Bool = false,
+        compute: Compute
     ) throws {
+        let elementType = base.elementType
         guard let inputs = modules.first?.plan.module.inputs else {
             throw LoRAError(.tensors, "no module to train")
         }
@@ -73,30 +90,27 @@ public struct TrainableUpdate: Sendable {
         }
         self.width = width
         rankStarts = starts
-        func columns(_ module: TrainableModule) -> Range<Int> {
-            module.columnStart..<module.columnStart + module.plan.module.outputs
-        }
         func part(_ columns: Range<Int>, _ ranks: Range<Int>) throws -> Part {
             func packed(_ columns: Range<Int>) throws -> PackedMatrix {
                 try PackedMatrix(
                     PackedMatrix.Layout(rows: columns.count, columns: ranks.count, elementType))
             }
             let up = try packed(columns)
-            let pieces = PackedUpdate.pieces(of: columns, outputs: outputs, isPaired: isPaired)
+            let pieces = PackedUpdate.pieces(of: columns, outputs: outputs, isPaired: base.paired)
             return Part(
                 columns: columns, ranks: ranks, up: up,
                 staging: try Matrix(rows: columns.count, columns: ranks.count),
                 pieces: try pieces.map { ($0, $0 == columns ? up : try packed($0)) })
         }
         let isAligned = modules.allSatisfy {
-            let range = columns($0)
+            let range = $0.columns
             return range.lowerBound % 32 == 0
                 && (range.upperBound % 32 == 0 || range.upperBound == outputs)
         }
         if isAligned {
             parts = try zip(modules, starts).map { module, start in
                 try part(
-                    columns(module), start..<start + PackedUpdate.width(ofRank: module.plan.rank))
+                    module.columns, start..<start + PackedUpdate.width(ofRank: module.plan.rank))
             }
         } else {
             parts = [try part(0..<outputs, 0..<width)]
@@ -106,6 +120,17 @@ public struct TrainableUpdate: Sendable {
             PackedMatrix.Layout(rows: width, columns: inputs, elementType))
         downTransposed = try PackedMatrix(
             PackedMatrix.Layout(rows: inputs, columns: width, elementType))
+        downs =
+            dropsOut
+            ? try modules.map {
+                try PackedMatrix(
+                    PackedMatrix.Layout(
+                        rows: PackedUpdate.width(ofRank: $0.plan.rank), columns: inputs,
+                        elementType))
+            } : []
+        magnitudes =
+            modules.contains { $0.magnitude != nil }
+            ? try MagnitudeScale(modules, base: base, compute: compute) : nil
         try repack(compute)
     }
 
@@ -132,6 +157,12 @@ public struct TrainableUpdate: Sendable {
         }
         try compute.pack([downStaging], into: down)
         try compute.transpose(down, into: downTransposed)
+        for (index, down) in downs.enumerated() {
+            let start = rankStarts[index]
+            try compute.pack([downStaging.rows(start..<start + down.rows)], into: down)
+        }
+        try magnitudes?.refresh(
+            down: down, staging: downStaging, rankStarts: rankStarts, compute: compute)
     }
 
     /// `U = x Aᵀ`; returns the terms that the base product adds.
@@ -139,18 +170,45 @@ public struct TrainableUpdate: Sendable {
     /// - Parameters:
     ///   - x: `[rows, inputs]`
     ///   - u: `[rows, width]`, kept for the backward pass.
-    public func forward(_ x: Matrix, into u: Matrix, _ compute: Compute) throws -> [LowRankTerm] {
-        try compute.linear(x, down, into: u)
-        return try parts.flatMap { part in
+    ///   - dropout: Leaves out numbers of x, others for each module, as PEFT's `lora_dropout` does.
+    public func forward(
+        _ x: Matrix, into u: Matrix, dropout: InputDropout? = nil, _ compute: Compute
+    ) throws -> [LowRankTerm] {
+        guard let dropout else {
+            try compute.linear(x, down, into: u)
+            return try terms(u)
+        }
+        for (index, down) in downs.enumerated() {
+            let start = rankStarts[index]
+            try compute.linear(
+                dropout.dropped(x, modules[index], compute), down,
+                into: u.columns(start..<start + down.rows))
+        }
+        return try terms(u)
+    }
+
+    /// The terms that the base product adds for a U that is there.
+    public func terms(_ u: Matrix) throws -> [LowRankTerm] {
+        try parts.flatMap { part in
             try part.pieces.map { columns, up in
                 LowRankTerm(
-                    rows: 0..<x.rows, firstColumn: columns.lowerBound,
+                    rows: 0..<u.rows, firstColumn: columns.lowerBound,
                     u: try u.columns(part.ranks), up: up)
             }
         }
     }
 
-    /// `dU = dy (s B)` and `dB += s · dyᵀ U`; returns the term that the input's gradient adds.
+    /// With DoRA: the magnitudes' gradients, and dy becomes the gradient of the sum before it was scaled.
+    ///
+    /// - Parameters:
+    ///   - dy: `[rows, outputs]`, changed in place.
+    ///   - z: `[rows, outputs]` float32: `x Wᵀ` with the update, not scaled.
+    public func backwardMagnitude(_ dy: Matrix, z: Matrix, _ compute: Compute) throws {
+        try magnitudes?.backward(dy, z: z, compute: compute)
+    }
+
+    /// `dU = dy (s B)` and `dB += s · dyᵀ U`; returns the term that the input's gradient adds, which with a dropout is
+    /// not one term: `addInputGradient` adds it then.
     ///
     /// - Parameters:
     ///   - dy: `[rows, outputs]`
@@ -164,21 +222,40 @@ public struct TrainableUpdate: Sendable {
                 dy.columns(part.columns), part.up, into: du.columns(part.ranks))
         }
         for (index, module) in modules.enumerated() {
-            let columns =
-                module.columnStart..<module.columnStart + module.plan.module.outputs
+            let columns = module.columns
             let ranks = rankStarts[index]..<rankStarts[index] + module.plan.rank
             try compute.contract(
                 dy.columns(columns), u.columns(ranks), into: module.bGradient,
                 alpha: Float(module.plan.scaling))
         }
-        return [LowRankTerm(rows: 0..<dy.rows, u: du, up: downTransposed)]
+        return downs.isEmpty ? [LowRankTerm(rows: 0..<dy.rows, u: du, up: downTransposed)] : []
     }
 
-    /// `dA += dUᵀ x`.
-    public func accumulateDownGradient(_ x: Matrix, du: Matrix, _ compute: Compute) throws {
+    /// `dx += mask · (dU A)` of every module: what the terms of `backward` are without a dropout.
+    ///
+    /// - Parameter dx: `[rows, inputs]`
+    public func addInputGradient(
+        _ du: Matrix, dropout: InputDropout, to dx: Matrix, _ compute: Compute
+    ) throws {
+        for (index, down) in downs.enumerated() {
+            let start = rankStarts[index]
+            let through = try dropout.room.rows(0..<dx.rows).columns(0..<dx.columns)
+            try compute.linearBackwardInput(
+                du.columns(start..<start + down.rows), down, into: through)
+            try compute.dropOut(
+                through, dropout.mask(modules[index]), into: dx, accumulate: true)
+        }
+    }
+
+    /// `dA += dUᵀ x`, with a dropout of what was left of x.
+    public func accumulateDownGradient(
+        _ x: Matrix, du: Matrix, dropout: InputDropout? = nil, _ compute: Compute
+    ) throws {
         for (index, module) in modules.enumerated() {
             let ranks = rankStarts[index]..<rankStarts[index] + module.plan.rank
-            try compute.contract(du.columns(ranks), x, into: module.aGradient)
+            try compute.contract(
+                du.columns(ranks), dropout?.dropped(x, module, compute) ?? x,
+                into: module.aGradient)
         }
     }
 }

@@ -76,6 +76,23 @@ struct GGUFModel: TensorSource {
         return .object(JSONObject(members))
     }
 
+    /// Where a file carries the `tokenizer.json` that its tokenizer came from.
+    static let tokenizerJSONKey = "tokenizer.huggingface.json"
+
+    /// The tokenizer itself: `tokenizer.json` where the file carries it, otherwise what llama.cpp's keys say.
+    var tokenizerSource: TokenizerSource? {
+        get throws {
+            if let value = file.value(Self.tokenizerJSONKey) {
+                guard let text = value.string else {
+                    throw ModelFileError(
+                        .malformed, file: path, item: Self.tokenizerJSONKey, "is no UTF-8 text")
+                }
+                return .tokenizerJSON(Array(text.utf8))
+            }
+            return try tokenizer.map(TokenizerSource.gguf)
+        }
+    }
+
     var tokenizer: GGUFTokenizerData? { get throws { try GGUFTokenizerData(file: file) } }
 
     /// A `tokenizer_config.json` with the special tokens and the template; nil without a tokenizer.

@@ -33,6 +33,17 @@ public struct GGUFTokenizerData: Sendable, Equatable {
     public var addsEnd: Bool?
     public var addsSpacePrefix: Bool?
     public var chatTemplate: String?
+
+    /// A byte-level BPE (`gpt2`) without anything but tokens and merges.
+    public init(
+        preTokenizer: String, tokens: [[UInt8]], kinds: [Kind], merges: [[UInt8]]
+    ) {
+        model = "gpt2"
+        self.preTokenizer = preTokenizer
+        self.tokens = tokens
+        self.kinds = kinds
+        self.merges = merges
+    }
 }
 
 extension GGUFTokenizerData {

@@ -47,7 +47,7 @@ public struct ModelSource: Sendable {
         return ModelSource(
             path: path, config: model.config, tensors: model, configJSON: model.configJSON,
             generationConfigJSON: model.generationConfigJSON,
-            tokenizer: try model.tokenizer.map(TokenizerSource.gguf),
+            tokenizer: try model.tokenizerSource,
             tokenizerConfigJSON: try model.tokenizerConfigJSON,
             chatTemplate: try model.tokenizer?.chatTemplate)
     }

@@ -67,22 +67,29 @@ struct AdaptedProduct {
     ///   - weights: `[N, K]`
     ///   - groups: Cover the rows of x.
     ///   - bias: `[1, N]`
-    ///   - update: A group's adapter's update of this matrix.
+    ///   - adapted: What a group's adapter makes of this product. Groups with a bias of their own leave the common
+    ///     product, as those with DoRA do.
     mutating func callAsFunction(
         _ x: Matrix, _ weights: PackedMatrix, bias: Matrix? = nil, groups: [RowGroup],
-        output: Output, update: (ServedAdapter) -> PackedUpdate?
+        output: Output, adapted: (ServedAdapter) -> ServedAdapter.Product
     ) throws {
         var start = 0
         var segment: [(group: RowGroup, update: PackedUpdate)] = []
         for group in groups {
-            guard let adapter = group.adapter, let update = update(adapter) else { continue }
-            if update.columnScale == nil {
-                segment.append((group, update))
+            guard let product = group.adapter.map(adapted) else { continue }
+            if product.bias == nil, product.update?.columnScale == nil {
+                if let update = product.update { segment.append((group, update)) }
                 continue
             }
             try common(x, weights, bias, start..<group.rows.lowerBound, segment, output)
             segment.removeAll(keepingCapacity: true)
-            try scaled(x, weights, bias, group.rows, update, output)
+            let own = product.bias ?? bias
+            if let update = product.update, update.columnScale != nil {
+                try scaled(x, weights, own, group.rows, update, output)
+            } else {
+                let update = product.update.map { [(group, $0)] } ?? []
+                try common(x, weights, own, group.rows, update, output)
+            }
             start = group.rows.upperBound
         }
         try common(x, weights, bias, start..<x.rows, segment, output)

@@ -16,16 +16,18 @@ extension Decoder: ModuleInventory {
                 path: config.embeddingPath, kind: .embedding, outputs: width,
                 inputs: config.vocabularySize)
         ]
-        func other(_ path: String, _ outputs: Int) {
+        func other(_ path: String, _ outputs: Int, hasBias: Bool = false) {
             result.append(
-                AdaptableModule(path: path, kind: .other, outputs: outputs, inputs: 0))
+                AdaptableModule(
+                    path: path, kind: .other, outputs: outputs, inputs: 0, hasBias: hasBias))
         }
         if config.learnedPositions { other(config.positionPath, width) }
         for layer in 0..<config.layerCount {
             for product in LayerProduct.allCases {
                 result += config.projections(layer, product).map {
                     AdaptableModule(
-                        path: $0.path, kind: .linear, outputs: $0.outputs, inputs: $0.inputs)
+                        path: $0.path, kind: .linear, outputs: $0.outputs, inputs: $0.inputs,
+                        hasBias: $0.hasBias)
                 }
             }
             let path = config.layerPath(layer)
@@ -42,10 +44,12 @@ extension Decoder: ModuleInventory {
             case .conv1D: other(path + ".mlp.act", width)
             }
             for place in LayerNormPlace.allCases {
-                if let path = config.normPath(layer, place) { other(path, width) }
+                if let path = config.normPath(layer, place) {
+                    other(path, width, hasBias: config.norm == .layer)
+                }
             }
         }
-        other(config.finalNormPath, width)
+        other(config.finalNormPath, width, hasBias: config.norm == .layer)
         if !config.learnedPositions { other("model.rotary_emb", width) }
         result.append(
             AdaptableModule(
@@ -71,6 +75,28 @@ extension Decoder: ModuleInventory {
             }
         }
         throw TransformerError(.weights, "there is no matrix \(path)")
+    }
+
+    public func baseBias(of path: String) throws -> [Float] {
+        if path == config.finalNormPath, let bias = weights.finalNorm.bias {
+            // As the checkpoint has it; the decoder's is divided.
+            return bias.values.map { $0 * Float(config.logitDivisor) }
+        }
+        for layer in weights.layers.indices where path.hasPrefix(config.layerPath(layer) + ".") {
+            let weights = weights.layers[layer]
+            for product in LayerProduct.allCases {
+                guard let bias = weights.bias(product),
+                    let found = config.projections(layer, product).first(where: {
+                        $0.path == path
+                    })
+                else { continue }
+                return Array(bias.values[found.firstOutput..<found.firstOutput + found.outputs])
+            }
+            for place in LayerNormPlace.allCases where config.normPath(layer, place) == path {
+                if let bias = weights.norm(place)?.bias { return bias.values }
+            }
+        }
+        throw TransformerError(.weights, "there is no bias of \(path)")
     }
 
     /// Rows of a packed matrix, row-major.

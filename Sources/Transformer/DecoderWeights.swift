@@ -44,6 +44,24 @@ struct DecoderWeights: Sendable {
             case .down: down
             }
         }
+
+        func bias(_ product: LayerProduct) -> Matrix? {
+            switch product {
+            case .queryKeyValue: queryKeyValueBias
+            case .attentionOutput: attentionOutputBias
+            case .gateUp: gateUpBias
+            case .down: downBias
+            }
+        }
+
+        func norm(_ place: LayerNormPlace) -> Norm? {
+            switch place {
+            case .attentionInput: inputNorm
+            case .attentionOutput: attentionOutputNorm
+            case .feedForwardInput: feedForwardNorm
+            case .feedForwardOutput: feedForwardOutputNorm
+            }
+        }
     }
 
     /// `[V, D]`

@@ -252,11 +252,13 @@ public final class InferencePass {
         let residual = try workspace.residual.rows(0..<all.count)
         let normed = try workspace.normed.rows(0..<all.count)
         let projected = try workspace.queryKeyValue.rows(0..<all.count)
-        try enter(residual, weights.inputNorm, normed)
+        try enter(residual, weights.inputNorm, normed, all.groups) {
+            $0.layers[layer].attentionNorm
+        }
         try product(
             normed, weights.queryKeyValue, bias: weights.queryKeyValueBias, groups: all.groups,
             output: .write(projected)
-        ) { $0.layers[layer].queryKeyValue }
+        ) { $0.layers[layer].products[LayerProduct.queryKeyValue.rawValue] }
         let keyStart = config.queryWidth
         let valueStart = keyStart + config.keyValueWidth
         if let queryNorm = weights.queryNorm, let keyNorm = weights.keyNorm {
@@ -312,26 +314,36 @@ public final class InferencePass {
         try product(
             attended, weights.attentionOutput, bias: weights.attentionOutputBias,
             groups: set.groups, output: attentionTarget
-        ) { $0.layers[layer].attentionOutput }
+        ) { $0.layers[layer].products[LayerProduct.attentionOutput.rawValue] }
         try leave(attentionTarget, weights.attentionOutputNorm, residual)
-        try enter(residual, weights.feedForwardNorm, normed)
+        try enter(residual, weights.feedForwardNorm, normed, set.groups) {
+            $0.layers[layer].feedForwardNorm
+        }
         try product(
             normed, weights.gateUp, bias: weights.gateUpBias, groups: set.groups,
             output: .gated(gated)
-        ) { $0.layers[layer].gateUp }
+        ) { $0.layers[layer].products[LayerProduct.gateUp.rawValue] }
         let feedForwardTarget = try target(residual, weights.feedForwardOutputNorm)
         try product(
             gated, weights.down, bias: weights.downBias, groups: set.groups,
             output: feedForwardTarget
-        ) { $0.layers[layer].down }
+        ) { $0.layers[layer].products[LayerProduct.down.rawValue] }
         try leave(feedForwardTarget, weights.feedForwardOutputNorm, residual)
     }
 
     /// What a block reads: the residual stream, normed where the family does that.
-    private func enter(_ residual: Matrix, _ norm: Norm?, _ normed: Matrix) throws {
+    private func enter(
+        _ residual: Matrix, _ norm: Norm?, _ normed: Matrix, _ groups: [RowGroup],
+        own: (ServedAdapter) -> Norm?
+    ) throws {
         guard let norm else { return try compute.copy(residual, to: normed) }
-        try compute.normalize(
-            residual, norm, epsilon: decoder.config.streamNormEpsilon, into: normed)
+        let epsilon = decoder.config.streamNormEpsilon
+        try compute.normalize(residual, norm, epsilon: epsilon, into: normed)
+        for group in groups {
+            guard let norm = group.adapter.flatMap(own) else { continue }
+            try compute.normalize(
+                residual.rows(group.rows), norm, epsilon: epsilon, into: normed.rows(group.rows))
+        }
     }
 
     /// Where a block's last product goes: onto the residual stream, or beside it to be normed first.
@@ -355,9 +367,7 @@ public final class InferencePass {
         let residual = try workspace.wantedResidual.rows(0..<wanted.count)
         let hidden = try workspace.normed.rows(0..<wanted.count)
         let logits = try logits.rows(0..<wanted.count)
-        try compute.normalize(
-            residual, decoder.weights.finalNorm, epsilon: decoder.config.streamNormEpsilon,
-            into: hidden)
+        try enter(residual, decoder.weights.finalNorm, hidden, wanted.groups) { $0.finalNorm }
         // Groups with another head leave the common product.
         var start = 0
         var first = 0
@@ -372,7 +382,7 @@ public final class InferencePass {
             try product(
                 hidden.rows(start..<end), decoder.weights.head, groups: part,
                 output: .write(logits.rows(start..<end))
-            ) { $0.head }
+            ) { ServedAdapter.Product(update: $0.head, bias: nil) }
         }
         for (index, group) in wanted.groups.enumerated() {
             guard let saved = group.adapter?.savedHead else { continue }

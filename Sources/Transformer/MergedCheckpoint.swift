@@ -8,8 +8,8 @@ import ModelFiles
 /// A base model with an adapter computed into its matrices, read as a checkpoint.
 ///
 /// A changed matrix is `W + scaling · B A` (Hu et al. 2021, §4.1), computed in float32 and rounded once where a narrower type
-/// is read; with DoRA each row of it gets its magnitude over its norm (Liu et al. 2024); a module that the adapter carries whole takes
-/// its place. On a tied base an adapter changes the embedding or the head, not both: where they come to differ, the head
+/// is read; with DoRA each row of it gets its magnitude over its norm (Liu et al. 2024); a module or a bias
+/// that the adapter carries whole takes its place. On a tied base an adapter changes the embedding or the head, not both: where they come to differ, the head
 /// becomes a matrix of its own.
 ///
 /// `@unchecked Sendable` is sound: what changes, the block computed last, is guarded by `lock`.
@@ -70,8 +70,9 @@ public final class MergedCheckpoint: TensorSource, @unchecked Sendable {
         for module in adapter.saved {
             saved[module.module.path + ".weight"] = module.weights
         }
-        (self.changes, self.saved) = (changes, saved)
         let touched = Set(changes.keys).union(saved.keys)
+        for bias in adapter.biases { saved[bias.plan.module.path + ".bias"] = bias.values }
+        (self.changes, self.saved) = (changes, saved)
         let isUntied =
             baseConfig.tiedEmbeddings
             && !touched.isDisjoint(with: [
@@ -85,10 +86,12 @@ public final class MergedCheckpoint: TensorSource, @unchecked Sendable {
         var names: [TensorDescription] = []
         for tensor in config.expectedTensors {
             let stored = try base.require(Self.stored(tensor.name, baseConfig))
-            // Norms that came in float32 stay so unless bf16 holds them exactly.
+            // Norms and biases in float32 stay so unless bf16 holds them exactly.
             let type =
                 tensor.role == .vector
-                ? try Self.vectorType(stored, base, wanted: elementType) : elementType
+                ? Self.vectorType(
+                    try saved[tensor.name] ?? base.floats(stored.name), wanted: elementType)
+                : elementType
             names.append(
                 TensorDescription(name: tensor.name, elementType: type, shape: tensor.shape))
         }
@@ -131,10 +134,10 @@ public final class MergedCheckpoint: TensorSource, @unchecked Sendable {
     }
 
     private static func vectorType(
-        _ tensor: TensorDescription, _ base: any TensorSource, wanted: ModelFiles.ElementType
-    ) throws -> ModelFiles.ElementType {
+        _ values: [Float], wanted: ModelFiles.ElementType
+    ) -> ModelFiles.ElementType {
         guard wanted == .bfloat16 else { return wanted }
-        let isExact = try base.floats(tensor.name).allSatisfy {
+        let isExact = values.allSatisfy {
             FloatFormat.float(bfloat16: FloatFormat.bfloat16($0)) == $0
         }
         return isExact ? .bfloat16 : .float32

@@ -6,6 +6,9 @@ struct Norm: Sendable {
     let weight: Matrix
     /// `[1, D]`; nil: RMS norm.
     let bias: Matrix?
+
+    /// The same with an adapter's bias, if it has one.
+    func with(bias other: Matrix?) -> Norm { other.map { Norm(weight: weight, bias: $0) } ?? self }
 }
 
 /// What the backward pass needs of a norm's forward pass, for each row, `[M, 1]` float32.
@@ -48,20 +51,21 @@ extension Compute {
             x, weight: norm.weight, epsilon: Float(epsilon), into: y, inverse: statistics?.inverse)
     }
 
-    /// The gradient of the norm's input from that of its output; weight and bias are frozen.
+    /// The gradient of the norm's input from that of its output; the weight is frozen.
     ///
     /// - Parameters:
     ///   - dY: `[M, D]`, either element type.
     ///   - x: As it was in the forward pass.
     ///   - dX: `[M, D]`; float32 when accumulated; may be dY itself when not.
+    ///   - biasGradient: `[1, D]` float32, added to, of a layer norm whose bias is trained.
     func normalizeBackward(
         _ dY: Matrix, x: Matrix, _ norm: Norm, _ statistics: NormStatistics, into dX: Matrix,
-        accumulate: Bool = false
+        accumulate: Bool = false, biasGradient: Matrix? = nil
     ) throws {
         if let mean = statistics.mean {
             return try layerNormBackward(
                 dY, x: x, weight: norm.weight, inverse: statistics.inverse, mean: mean, into: dX,
-                accumulate: accumulate)
+                accumulate: accumulate, dBias: biasGradient)
         }
         try rmsNormBackward(
             dY, x: x, weight: norm.weight, inverse: statistics.inverse, into: dX,

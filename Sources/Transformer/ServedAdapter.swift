@@ -5,11 +5,19 @@ import ModelFiles
 
 /// An adapter packed for the forward pass of one decoder. Immutable; keep it while a batch may name it.
 public final class ServedAdapter: Sendable {
+    /// What the adapter makes of one of a layer's products.
+    struct Product: Sendable {
+        let update: PackedUpdate?
+        /// `[1, N]`, in place of the base's; nil where no bias of the product was trained.
+        let bias: Matrix?
+    }
+
     struct Layer: Sendable {
-        let queryKeyValue: PackedUpdate?
-        let attentionOutput: PackedUpdate?
-        let gateUp: PackedUpdate?
-        let down: PackedUpdate?
+        /// The four products, in their order.
+        let products: [Product]
+        /// The two input norms with trained biases; nil where they are the base's.
+        let attentionNorm: Norm?
+        let feedForwardNorm: Norm?
     }
 
     /// The update of token embeddings: row t of `table` times `up`ᵀ is added.
@@ -21,6 +29,8 @@ public final class ServedAdapter: Sendable {
     }
 
     let layers: [Layer]
+    /// The last norm with a trained bias; nil where it is the base's.
+    let finalNorm: Norm?
     let embedding: Embedding?
     let head: PackedUpdate?
     /// `[V, D]`, in place of the base's (`modules_to_save`).
@@ -43,6 +53,8 @@ public final class ServedAdapter: Sendable {
         let elementType = decoder.elementType
         let byPath = Dictionary(
             adapter.modules.map { ($0.plan.module.path, $0) }, uniquingKeysWith: { $1 })
+        let biases = Dictionary(
+            adapter.biases.map { ($0.plan.module.path, $0.values) }, uniquingKeysWith: { $1 })
 
         @Sendable func update(
             _ paths: [(path: String, columnStart: Int)], outputs: Int, isPaired: Bool = false
@@ -63,16 +75,28 @@ public final class ServedAdapter: Sendable {
         }
 
         layers = try compute.pool.map(config.layerCount) { layer in
-            func layerUpdate(_ product: LayerProduct) throws -> PackedUpdate? {
-                try update(
-                    config.projections(layer, product).map { ($0.path, $0.firstOutput) },
-                    outputs: config.outputs(of: product),
-                    isPaired: decoder.weights.layers[layer].matrix(product).paired)
+            let weights = decoder.weights.layers[layer]
+            func norm(_ place: LayerNormPlace) throws -> Norm? {
+                try config.normPath(layer, place).flatMap { biases[$0] }.flatMap { values in
+                    try weights.norm(place)?.with(bias: Matrix(vector: values))
+                }
             }
             return Layer(
-                queryKeyValue: try layerUpdate(.queryKeyValue),
-                attentionOutput: try layerUpdate(.attentionOutput),
-                gateUp: try layerUpdate(.gateUp), down: try layerUpdate(.down))
+                products: try LayerProduct.allCases.map { product in
+                    let projections = config.projections(layer, product)
+                    return Product(
+                        update: try update(
+                            projections.map { ($0.path, $0.firstOutput) },
+                            outputs: config.outputs(of: product),
+                            isPaired: weights.matrix(product).paired),
+                        bias: try Self.bias(projections, weights.bias(product), biases))
+                }, attentionNorm: try norm(.attentionInput),
+                feedForwardNorm: try norm(.feedForwardInput))
+        }
+        finalNorm = try biases[config.finalNormPath].map { values in
+            let divisor = Float(config.logitDivisor)
+            return decoder.weights.finalNorm.with(
+                bias: try Matrix(vector: values.map { $0 / divisor }))
         }
         head = try update([(config.headPath, 0)], outputs: config.vocabularySize)
         embedding = try byPath[config.embeddingPath].map {
@@ -95,10 +119,11 @@ public final class ServedAdapter: Sendable {
         var scales = head?.columnScale != nil
         var width = head?.width ?? 0
         for layer in layers {
-            for update in [layer.queryKeyValue, layer.attentionOutput, layer.gateUp, layer.down] {
-                bytes += update?.byteCount ?? 0
-                width = max(width, update?.width ?? 0)
-                scales = scales || update?.columnScale != nil
+            for product in layer.products {
+                bytes += product.update?.byteCount ?? 0
+                bytes += product.bias?.storageByteCount ?? 0
+                width = max(width, product.update?.width ?? 0)
+                scales = scales || product.update?.columnScale != nil
             }
         }
         if let embedding {
@@ -110,6 +135,20 @@ public final class ServedAdapter: Sendable {
         byteCount = bytes
         maximumWidth = width
         hasColumnScales = scales
+    }
+
+    /// The joined bias of a product with the trained ones in it; nil where none is trained.
+    private static func bias(
+        _ projections: [Projection], _ base: Matrix?, _ trained: [String: [Float]]
+    ) throws -> Matrix? {
+        guard let base, projections.contains(where: { trained[$0.path] != nil }) else { return nil }
+        var values = base.values
+        for projection in projections {
+            guard let own = trained[projection.path] else { continue }
+            let columns = projection.firstOutput..<projection.firstOutput + projection.outputs
+            values.replaceSubrange(columns, with: own)
+        }
+        return try Matrix(vector: values)
     }
 
     private static func embedding(

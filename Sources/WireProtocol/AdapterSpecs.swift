@@ -5,10 +5,11 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
     case register(AdapterRegistration)
     case merge(AdapterMerge)
     case export(AdapterExport)
+    case rebase(AdapterRebase)
 
     /// What there is to do.
     public enum Action: String, Codable, Sendable, CaseIterable, WireEnumeration {
-        case register, merge, export
+        case register, merge, export, rebase
     }
 
     private enum ActionKey: String, CodingKey { case action }
@@ -20,6 +21,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
             try UnknownKeys.refuse(in: spec, except: AdapterRegistration.CodingKeys.self)
         case .merge: try UnknownKeys.refuse(in: spec, except: AdapterMerge.CodingKeys.self)
         case .export: try UnknownKeys.refuse(in: spec, except: AdapterExport.CodingKeys.self)
+        case .rebase: try UnknownKeys.refuse(in: spec, except: AdapterRebase.CodingKeys.self)
         }
         self = try WireDecoder.decode(AdapterSpec.self, from: spec)
     }
@@ -32,6 +34,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
         case .register: self = .register(try AdapterRegistration(from: decoder))
         case .merge: self = .merge(try AdapterMerge(from: decoder))
         case .export: self = .export(try AdapterExport(from: decoder))
+        case .rebase: self = .rebase(try AdapterRebase(from: decoder))
         }
     }
 
@@ -40,6 +43,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
         case .register(let spec): try spec.encode(to: encoder)
         case .merge(let spec): try spec.encode(to: encoder)
         case .export(let spec): try spec.encode(to: encoder)
+        case .rebase(let spec): try spec.encode(to: encoder)
         }
     }
 
@@ -50,6 +54,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
             ArtifactReference(model: spec.model.model, adapter: spec.name)
         case .merge(let spec): spec.product
         case .export: nil
+        case .rebase(let spec): spec.product
         }
     }
 
@@ -61,6 +66,7 @@ public enum AdapterSpec: Codable, Sendable, Equatable {
         case .merge(let spec):
             spec.parts.map(\.adapter).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
         case .export(let spec): [spec.adapter]
+        case .rebase(let spec): [spec.adapter, spec.model]
         }
     }
 }
@@ -72,13 +78,19 @@ public struct AdapterRegistration: Codable, Sendable, Equatable {
     public var name: WireName
     /// Absolute.
     public var path: String
+    /// Take it even if it says that it was made for another base.
+    public var anyBase: Bool?
 
-    enum CodingKeys: String, CodingKey, CaseIterable { case action, model, name, path }
+    enum CodingKeys: String, CodingKey, CaseIterable {
+        case action, model, name, path
+        case anyBase = "any_base"
+    }
 
-    public init(model: ArtifactReference, name: WireName, path: String) {
+    public init(model: ArtifactReference, name: WireName, path: String, anyBase: Bool? = nil) {
         self.model = model
         self.name = name
         self.path = path
+        self.anyBase = anyBase
     }
 
     public init(from decoder: any Decoder) throws {
@@ -86,6 +98,7 @@ public struct AdapterRegistration: Codable, Sendable, Equatable {
         model = try fields.decode(ArtifactReference.self, forKey: .model)
         name = try fields.decode(WireName.self, forKey: .name)
         path = try fields.decode(String.self, forKey: .path)
+        anyBase = try fields.decodeIfPresent(Bool.self, forKey: .anyBase)
         try BuiltInSpec.requireModel(model, key: "model")
         try BuiltInSpec.requireAbsolute(path, key: "path")
     }

@@ -1,29 +1,54 @@
 import JSONModel
 
-/// `action: export`: a base model with an adapter computed into its matrices, as a Hugging Face folder.
+/// `action: export`: a base model with an adapter computed into its matrices, as a Hugging Face folder or as GGUF.
 ///
 /// The input `prompts`, where given, is JSONL in the form of training data: what the drift report is measured on.
 public struct AdapterExport: Codable, Sendable, Equatable {
+    /// How the model is written.
+    public enum Format: String, Codable, Sendable, CaseIterable, WireEnumeration {
+        /// A Hugging Face folder.
+        case huggingFace = "hf"
+        /// `model.gguf` in the folder, as llama.cpp reads it.
+        case gguf
+    }
+
+    /// The type of the written matrices.
+    public enum DType: String, Codable, Sendable, CaseIterable, WireEnumeration {
+        case bfloat16, float32
+        /// Of GGUF only.
+        case float16
+    }
+
     public var action = AdapterSpec.Action.export
     public var adapter: ArtifactReference
     /// The folder to make, absolute; must not exist.
     public var path: String
     /// Of the merged matrices; nil: as the base is kept.
-    public var dtype: PrepareSpec.DType?
+    public var dtype: DType?
+    /// Nil: `hf`.
+    public var format: Format?
 
-    enum CodingKeys: String, CodingKey, CaseIterable { case action, adapter, path, dtype }
+    enum CodingKeys: String, CodingKey, CaseIterable { case action, adapter, path, dtype, format }
 
-    public init(adapter: ArtifactReference, path: String, dtype: PrepareSpec.DType? = nil) {
+    public init(
+        adapter: ArtifactReference, path: String, dtype: DType? = nil, format: Format? = nil
+    ) {
         self.adapter = adapter
         self.path = path
         self.dtype = dtype
+        self.format = format
     }
 
     public init(from decoder: any Decoder) throws {
         let fields = try decoder.container(keyedBy: CodingKeys.self)
         adapter = try fields.decode(ArtifactReference.self, forKey: .adapter)
         path = try fields.decode(String.self, forKey: .path)
-        dtype = try fields.decodeIfPresent(PrepareSpec.DType.self, forKey: .dtype)
+        dtype = try fields.decodeIfPresent(DType.self, forKey: .dtype)
+        format = try fields.decodeIfPresent(Format.self, forKey: .format)
+        if dtype == .float16, format != .gguf {
+            throw WireError(
+                .invalidSpec, "float16 is written with format `gguf` only", key: "dtype")
+        }
         guard adapter.adapter != nil else {
             throw WireError(
                 .invalidSpec, "must name an adapter `M:A`, not the model \(adapter)", key: "adapter"
@@ -107,7 +132,9 @@ public struct ExportResult: Codable, Sendable, Equatable {
     /// `M:A@3`
     public var adapter: ArtifactReference
     public var path: String
-    public var dtype: PrepareSpec.DType
+    public var dtype: AdapterExport.DType
+    /// Nil: `hf`.
+    public var format: AdapterExport.Format?
     public var bytes: Int
     /// Matrices that differ from the base's.
     public var matrices: Int
@@ -119,19 +146,21 @@ public struct ExportResult: Codable, Sendable, Equatable {
     public var warnings: [String]?
 
     enum CodingKeys: String, CodingKey {
-        case adapter, path, dtype, bytes, matrices
+        case adapter, path, dtype, format, bytes, matrices
         case untiedHead = "untied_head"
         case seconds, drift, warnings
     }
 
     public init(
-        adapter: ArtifactReference, path: String, dtype: PrepareSpec.DType, bytes: Int,
-        matrices: Int, untiedHead: Bool, seconds: Double, drift: Drift? = nil,
+        adapter: ArtifactReference, path: String, dtype: AdapterExport.DType,
+        format: AdapterExport.Format? = nil, bytes: Int, matrices: Int, untiedHead: Bool,
+        seconds: Double, drift: Drift? = nil,
         warnings: [String]? = nil
     ) {
         self.adapter = adapter
         self.path = path
         self.dtype = dtype
+        self.format = format
         self.bytes = bytes
         self.matrices = matrices
         self.untiedHead = untiedHead

@@ -197,6 +197,7 @@ public enum BuiltInSpec: Sendable, Equatable {
             case .infer: (["lines"], ["lines"])
             case .finetune: (["train"], ["train", "eval"])
             case .adapter(.export): ([], ["prompts"])
+            case .adapter(.rebase): (["train"], ["train", "eval"])
             case .prepare, .adapter: ([], [])
             case .evaluate: (["eval"], ["eval"])
             case .check(let spec): (["data"], spec.action == .plan ? ["data", "eval"] : ["data"])

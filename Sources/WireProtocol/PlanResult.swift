@@ -35,6 +35,8 @@ public struct PlanResult: Codable, Sendable, Equatable {
     public var parameters: Int
     /// The peak rate.
     public var learningRate: Double
+    /// Where the recipe said `auto` or `find`.
+    public var learningRateChoice: LearningRateChoice?
     public var rows: Int
     public var usable: Int
     /// Of all usable rows, once.
@@ -58,6 +60,7 @@ public struct PlanResult: Codable, Sendable, Equatable {
         case trainableParameters = "trainable_parameters"
         case parameters
         case learningRate = "learning_rate"
+        case learningRateChoice = "learning_rate_choice"
         case rows, usable, tokens, labels, steps, epochs
         case measuredSteps = "measured_steps"
         case tokensPerSecond = "tokens_per_second"
@@ -70,7 +73,8 @@ public struct PlanResult: Codable, Sendable, Equatable {
 
     public init(
         matrices: Int, targets: [String: Int], trainableParameters: Int, parameters: Int,
-        learningRate: Double, rows: Int, usable: Int, tokens: Int, labels: Int, steps: Int,
+        learningRate: Double, learningRateChoice: LearningRateChoice? = nil, rows: Int, usable: Int,
+        tokens: Int, labels: Int, steps: Int,
         epochs: Double, measuredSteps: Int, tokensPerSecond: Double, secondsPerStep: Double,
         seconds: Double, memoryBytes: Memory, diskBytes: Disk, numerics: String,
         warnings: [String]? = nil
@@ -80,6 +84,7 @@ public struct PlanResult: Codable, Sendable, Equatable {
         self.trainableParameters = trainableParameters
         self.parameters = parameters
         self.learningRate = learningRate
+        self.learningRateChoice = learningRateChoice
         self.rows = rows
         self.usable = usable
         self.tokens = tokens

@@ -57,6 +57,7 @@ public struct Recipe: Codable, Sendable, Equatable {
         "alpha_pattern": .numbersByName,
         "bias": .word(["none", "all", "lora_only"]),
         "init_lora_weights": .flagOrWord(["gaussian"]),
+        "share_b": .flag,
         // How long, and with how much at a time
         "num_train_epochs": .positive,
         "max_steps": .integer(1...1_000_000_000),
@@ -71,7 +72,9 @@ public struct Recipe: Codable, Sendable, Equatable {
         "completion_only_loss": .flag,
         // Optimizer and schedule
         "optim": .word(["adamw_torch", "adamw"]),
-        "learning_rate": .positiveOrWord(["auto"]),
+        "learning_rate": .positiveOrWord(["auto", "find"]),
+        "loraplus_lr_ratio": .positive,
+        "loraplus_lr_embedding": .positive,
         "lr_scheduler_type": .word(["linear", "cosine", "constant", "constant_with_warmup"]),
         "warmup_steps": .integer(0...1_000_000_000),
         "warmup_ratio": .fraction,

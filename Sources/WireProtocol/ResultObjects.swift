@@ -44,6 +44,8 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
     public var evalLossAfter: Double?
     /// The peak rate.
     public var learningRate: Double
+    /// Where the recipe said `auto` or `find`.
+    public var learningRateChoice: LearningRateChoice?
     public var trainableParameters: Int
     /// How many matrices each entry of the target modules matches.
     public var targets: [String: Int]
@@ -75,6 +77,7 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         case evalLossBefore = "eval_loss_before"
         case evalLossAfter = "eval_loss_after"
         case learningRate = "learning_rate"
+        case learningRateChoice = "learning_rate_choice"
         case trainableParameters = "trainable_parameters"
         case targets
         case seconds
@@ -92,7 +95,8 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         untrainedAnswers: Int? = nil, tokens: Int, labelTokens: Int, steps: Int,
         skippedSteps: Int? = nil, epochs: Double, firstLoss: Double, lastLoss: Double,
         evalLossBefore: Double? = nil, evalLossAfter: Double? = nil, learningRate: Double,
-        trainableParameters: Int, targets: [String: Int], seconds: Double, tokensPerSecond: Double,
+        learningRateChoice: LearningRateChoice? = nil, trainableParameters: Int,
+        targets: [String: Int], seconds: Double, tokensPerSecond: Double,
         peakBytes: Int? = nil, dtype: String, numerics: String, resumedFromStep: Int? = nil,
         warnings: [String]? = nil
     ) {
@@ -114,6 +118,7 @@ public struct FinetuneResult: Codable, Sendable, Equatable {
         self.evalLossBefore = evalLossBefore
         self.evalLossAfter = evalLossAfter
         self.learningRate = learningRate
+        self.learningRateChoice = learningRateChoice
         self.trainableParameters = trainableParameters
         self.targets = targets
         self.seconds = seconds

@@ -7,7 +7,7 @@ import Transformer
 import WireProtocol
 import WorkerRuntime
 
-/// `adapter` with `export`: the merged model as a Hugging Face folder, and how far it is from the unmerged one.
+/// `adapter` with `export`: the merged model as a Hugging Face folder or as GGUF, and how far it is from the unmerged one.
 ///
 /// The folder is written beside its target and renamed when it is whole. It names the job, so that an attempt that was killed
 /// between the rename and its result finds its own work and does it again.
@@ -39,6 +39,7 @@ struct AdapterExporting {
         let type: ModelFiles.ElementType =
             switch spec.dtype {
             case .bfloat16: .bfloat16
+            case .float16: .float16
             case .float32: .float32
             case nil: prepared.packed.elementType
             }
@@ -46,23 +47,33 @@ struct AdapterExporting {
             base: PackedCheckpoint(config: prepared.config, packed: prepared.packed),
             config: prepared.config,
             configJSON: JSONFile.read(prepared.folder + "/" + PreparedFileName.config),
-            adapter: adapter, elementType: type,
+            // What is rounded to float16 is rounded once, when it is written.
+            adapter: adapter, elementType: type == .float16 ? .float32 : type,
             products: FloatProducts(threads: context.shelf.pool.threadCount))
         try DurableFile.createDirectories(partial, mode: 0o755)
         do {
-            let bytes = try write(merged)
+            let export = GGUFExport(
+                model: model, merged: merged, elementType: type, folder: partial, context: context)
+            let isGGUF = spec.format == .gguf
+            let bytes = try isGGUF ? export.write(name: artifact.name.text) : write(merged)
             let drift = try context.inputIfAny("prompts").map { prompts in
-                try DriftReport(
-                    model: model, merged: merged, folder: partial, adapter: adapter,
+                let stored =
+                    try isGGUF
+                    ? export.written()
+                    : CheckpointSource.open(folder: partial, config: merged.config)
+                return try DriftReport(
+                    model: model, merged: merged, stored: stored, adapter: adapter,
                     prompts: prompts, context: context
                 ).run()
             }
             let result = ExportResult(
                 adapter: artifact.name.pinned(to: artifact.version), path: spec.path,
-                dtype: type == .float32 ? .float32 : .bfloat16, bytes: bytes,
+                dtype: type == .float32 ? .float32 : type == .float16 ? .float16 : .bfloat16,
+                format: spec.format, bytes: bytes,
                 matrices: merged.changedNames.count, untiedHead: merged.isUntied,
                 seconds: (MonotonicTime.now() - started).seconds, drift: drift?.drift,
-                warnings: nonEmpty(warnings + (drift?.warnings ?? [])))
+                warnings: nonEmpty(
+                    (isGGUF ? export.warnings : warnings) + (drift?.warnings ?? [])))
             try finish(result)
             return JobOutcome(
                 result: try WireEncoder.encode(result),

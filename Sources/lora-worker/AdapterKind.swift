@@ -15,6 +15,7 @@ enum AdapterKind {
         case .register(let spec): return try register(spec, context)
         case .merge(let spec): return try AdapterMerging.run(spec, context)
         case .export(let spec): return try AdapterExporting.run(spec, context)
+        case .rebase(let spec): return try AdapterRebasing.run(spec, context)
         }
     }
 
@@ -26,6 +27,8 @@ enum AdapterKind {
         // Checked from the copy, so that nothing can change between the look and the use.
         let folder = copyFolder(in: try context.workdir())
         try DurableFile.removeTree(folder)
+        let origin = try AdapterOrigin.read(spec.path)
+        try origin?.check(spec, base: model.prepared.manifest.base.text)
         let (adapter, bytes) = try reading {
             let bytes =
                 spec.path.hasSuffix(".gguf")
@@ -34,7 +37,9 @@ enum AdapterKind {
             return (try AdapterFolder.read(folder, for: model.decoder), bytes)
         }
         let reference = ArtifactReference(model: spec.model.model, adapter: spec.name)
-        let artifact = try artifact(adapter, reference, path: "adapter", bytes: bytes, model: model)
+        let artifact = try artifact(
+            adapter, reference, path: "adapter", bytes: bytes, model: model,
+            more: origin?.meta ?? [])
         let result = AdapterResult(
             adapter: reference, digest: artifact.digest, rank: adapter.config.rank,
             alpha: adapter.config.alpha,
@@ -86,7 +91,8 @@ enum AdapterKind {
                         + "save_pretrained, which writes safetensors" : nil)
         }
         try DurableFile.createDirectories(folder)
-        return try names.reduce(0) {
+        let origin = FilePath.exists("\(source)/\(AdapterOrigin.fileName)")
+        return try (names + (origin ? [AdapterOrigin.fileName] : [])).reduce(0) {
             $0 + (try DurableFile.copy("\(source)/\($1)", to: "\(folder)/\($1)"))
         }
     }

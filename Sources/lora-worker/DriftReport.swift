@@ -20,8 +20,8 @@ struct DriftReport {
 
     let model: LoadedModel
     let merged: MergedCheckpoint
-    /// Holds the merged model.
-    let folder: String
+    /// The merged model, read back from what was written.
+    let stored: any TensorSource
     let adapter: Adapter
     let prompts: String
     let context: JobContext
@@ -51,8 +51,7 @@ struct DriftReport {
         }
         let compute = try Compute(pool: context.shelf.pool)
         let stored = try Decoder(
-            config: merged.config,
-            source: CheckpointSource.open(folder: folder, config: merged.config),
+            config: merged.config, source: self.stored,
             elementType: merged.tensors.contains {
                 $0.elementType == .bfloat16 && $0.shape.count > 1
             }

@@ -85,6 +85,18 @@ enum FinetuneKind {
             advanced: { context.task.advance(by: max(1, $0)) })
     }
 
+    static func wire(_ choice: RateChoice) -> LearningRateChoice? {
+        guard let how = LearningRateChoice.How(rawValue: choice.how.rawValue) else { return nil }
+        return LearningRateChoice(
+            how: how, reason: choice.reason,
+            curve: choice.curve.map { curve in
+                zip(curve.points, curve.smoothed).map {
+                    LearningRateChoice.Point(
+                        learningRate: $0.rate, relativeLoss: $0.relative, smoothed: $1)
+                }
+            })
+    }
+
     private static func outcome(
         _ product: FineTuneProduct, spec: FinetuneSpec, recipe: FineTuneRecipe, model: LoadedModel,
         context: JobContext
@@ -98,7 +110,7 @@ enum FinetuneKind {
             more: [
                 ("job", .string(context.envelope.job.text)),
                 ("last_loss", .number(summary.lastLoss)),
-            ])
+            ] + AdapterOrigin.meta(of: product, context))
         // What `prepare` noted of the model, such as an end token that was never trained, concerns its adapters too.
         let warnings = summary.warnings + model.prepared.manifest.notes
         let shown = 100
@@ -113,7 +125,9 @@ enum FinetuneKind {
             skippedSteps: summary.skippedSteps.isEmpty ? nil : summary.skippedSteps.count,
             epochs: summary.epochs, firstLoss: summary.firstLoss, lastLoss: summary.lastLoss,
             evalLossBefore: summary.evalLossBefore, evalLossAfter: summary.evalLossAfter,
-            learningRate: summary.learningRate, trainableParameters: summary.trainableParameters,
+            learningRate: summary.rate.rate,
+            learningRateChoice: wire(summary.rate),
+            trainableParameters: summary.trainableParameters,
             targets: product.targets, seconds: summary.seconds,
             tokensPerSecond: summary.tokensPerSecond,
             peakBytes: summary.peakBytes, dtype: model.decoder.elementType.rawValue,

@@ -41,7 +41,8 @@ enum PlanKind {
         let result = PlanResult(
             matrices: plan.matrices, targets: plan.targets,
             trainableParameters: plan.trainableParameters,
-            parameters: model.prepared.manifest.parameterCount, learningRate: plan.learningRate,
+            parameters: model.prepared.manifest.parameterCount, learningRate: plan.rate.rate,
+            learningRateChoice: FinetuneKind.wire(plan.rate),
             rows: plan.report.rows, usable: plan.report.usableRows, tokens: plan.report.tokens,
             labels: plan.report.labels, steps: plan.steps,
             epochs: Double(plan.steps) / Double(plan.stepsPerEpoch),

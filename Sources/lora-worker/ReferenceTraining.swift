@@ -31,7 +31,7 @@ struct ReferenceTraining {
         var losses: [Double] = []
         var norms: [Double] = []
         for (index, entry) in steps.enumerated() {
-            step.zeroGradients()
+            step.beginStep(index)
             losses.append(try Self.accumulate(step, entry.ids, entry.labels))
             let norm = try compute.squaredNorm(step.gradients).squareRoot()
             norms.append(norm)

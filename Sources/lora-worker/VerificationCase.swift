@@ -7,38 +7,12 @@ import Transformer
 
 /// One reference case: a tiny model, adapters on it, and what transformers and PEFT compute.
 struct VerificationCase {
-    /// What a computation of this type may differ by.
-    struct Tolerances {
-        let logits: Double
-        let loss: Double
-        let gradients: Double
-        let trainingLosses: Double
-        let trained: Double
-        /// Whether greedy tokens must be equal.
-        let exactTokens: Bool
-
-        static func of(_ type: Kernels.ElementType) -> Tolerances {
-            switch type {
-            case .float32:
-                Tolerances(
-                    logits: 1e-4, loss: 1e-4, gradients: 1e-4, trainingLosses: 1e-4, trained: 1e-3,
-                    exactTokens: true)
-            // Rounding weights, activations and adapters to 8 bits: about 2^-8 a product, a dozen in a row. Where
-            // attention is sharp (Granite with attention_multiplier 1), transformers in bfloat16 is 1e-1 from float32.
-            case .bfloat16:
-                Tolerances(
-                    logits: 8e-2, loss: 1e-2, gradients: 2e-1, trainingLosses: 2e-2, trained: 3e-1,
-                    exactTokens: false)
-            }
-        }
-    }
-
     let folder: String
     let decoder: Decoder
     let compute: Compute
     let report: VerificationReport
     let expected: SafetensorsFile
-    let tolerances: Tolerances
+    let tolerances: VerificationTolerances
     /// `[2, T]`
     let inputIDs: [[Int32]]
 
@@ -49,8 +23,8 @@ struct VerificationCase {
         self.folder = folder
         self.compute = compute
         self.report = report
-        tolerances = .of(elementType)
         let config = try ModelConfigReader.read(folder: folder + "/model")
+        tolerances = .of(elementType, config.family)
         let checkpoint = try CheckpointSource.open(folder: folder + "/model", config: config)
         try TensorInventory.check(checkpoint, against: config)
         decoder = try Decoder(

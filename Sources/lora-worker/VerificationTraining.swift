@@ -13,7 +13,7 @@ extension VerificationCase {
         let length = inputIDs[0].count
         let step = try TrainingStep(
             decoder: decoder, adapter: adapter, compute: compute,
-            maximumRows: inputIDs.count * length)
+            maximumRows: inputIDs.count * length, dropoutSeed: try dropoutSeed())
         let labels = Self.rows(try expected.integers("labels"), columns: length)
         let loss = try ReferenceTraining.accumulate(step, inputIDs, labels)
         report.compare(
@@ -25,9 +25,18 @@ extension VerificationCase {
             }, tolerance: tolerances.gradients)
     }
 
+    private var trainingPath: String { folder + "/train.json" }
+
+    /// `dropout_seed` of train.json: the masks of a case with `lora_dropout` are this engine's (`InputDropout.key`), given
+    /// to PyTorch in place of its own. Without it nothing is dropped.
+    private func dropoutSeed() throws -> UInt64? {
+        try JSONValue.parse(FilePath.read(trainingPath))["dropout_seed"]?.integer
+            .flatMap { UInt64(exactly: $0) }
+    }
+
     /// The AdamW steps of train.json from adapter/plain, each with its own rate.
     func checkTraining() throws {
-        let path = folder + "/train.json"
+        let path = trainingPath
         let file = try JSONValue.parse(FilePath.read(path))
         func number(_ value: JSONValue?, _ key: String) throws -> Double {
             guard let number = value?.double else {
@@ -61,7 +70,7 @@ extension VerificationCase {
         let adapter = try AdapterFolder.read(folder + "/adapter/plain", for: decoder)
         let step = try TrainingStep(
             decoder: decoder, adapter: adapter, compute: compute,
-            maximumRows: training.maximumRows)
+            maximumRows: training.maximumRows, dropoutSeed: try dropoutSeed())
         let (losses, norms) = try training.run(step, compute: compute)
         report.compare(
             "losses of \(steps.count) steps", losses.map { Float($0) },

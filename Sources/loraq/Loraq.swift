@@ -32,7 +32,7 @@ struct Loraq: ParsableCommand {
                 name: "Submitting",
                 subcommands: [
                     Finetune.self, Batch.self, Submit.self, Generate.self, Chat.self,
-                    DataCommand.self, Plan.self, Evaluate.self,
+                    DataCommand.self, Plan.self, Evaluate.self, Rebase.self,
                 ]),
             CommandGroup(
                 name: "Jobs",

@@ -101,7 +101,10 @@ import WireProtocol
             "`lr_scheduler_type` must be one of linear, cosine, constant, constant_with_warmup, "
                 + "not `cosin`; did you mean `cosine`?"
         ),
-        ("lora_dropout: 0.1", "`lora_dropout` must be 0: dropout is not available in training yet"),
+        (
+            "lora_dropout: 1.5",
+            "`lora_dropout` must be a number of at least 0 and at most 1.000, not `1.5`"
+        ),
         (
             "target_modules: []",
             "`target_modules` must be a list with at least one module, not a list"

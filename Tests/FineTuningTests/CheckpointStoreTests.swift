@@ -137,7 +137,7 @@ import Testing
             // A file where the next checkpoint's folder should be made stands for any failing write.
             let store = CheckpointStore(folder: folder + "/checkpoints/state", adapterConfig: nil)
             try DurableFile.write("x", to: folder + "/checkpoints/state")
-            let optimizer = try AdamW(parameterCount: 36, compute: BigramRun.compute.get())
+            let optimizer = try AdamW(Bigram(), compute: BigramRun.compute.get())
             #expect(throws: FineTuneError.self) {
                 try store.write(
                     RunState(), identity: run.identity, model: run.model, optimizer: optimizer,

@@ -14,21 +14,26 @@ import Testing
             "adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-6, "max_length": 128,
             "packing": false, "shuffle": false, "seed": 7, "train_on": "last",
             "logging_steps": 5, "eval_steps": 6, "save_steps": 7, "save_total_limit": 1,
-            "dtype": "float32", "adapter": "m:a", "lora_dropout": 0, "bias": "none",
-            "use_dora": false,
+            "dtype": "float32", "adapter": "m:a", "lora_dropout": 0.1,
+            "modules_to_save": ["lm_head"], "bias": "lora_only",
+            "use_dora": true,
         ])
         #expect(recipe.learningRate == 1e-3 && recipe.scheduler == .constantWithWarmup)
         #expect(recipe.maximumSteps == 9 && recipe.batchSize == 4 && recipe.accumulation == 2)
         #expect(recipe.trainedPart == .last && recipe.seed == 7 && !recipe.packing)
         #expect(recipe.adapterFields["r"] == 8 && recipe.startingAdapter == "m:a")
         #expect(try FineTuneRecipe(["learning_rate": "auto"]).learningRate == nil)
+        let found = try FineTuneRecipe([
+            "learning_rate": "find", "loraplus_lr_ratio": 16, "loraplus_lr_embedding": 1e-5,
+            "share_b": true,
+        ])
+        #expect(found.learningRate == nil && found.findsLearningRate && found.sharesB)
+        #expect(found.loraPlusRatio == 16 && found.loraPlusEmbeddingRate == 1e-5)
         #expect(try FineTuneRecipe(["assistant_only_loss": false]).trainedPart == .all)
         #expect(try FineTuneRecipe(["max_steps": .null]).maximumSteps == nil)
     }
 
     static let faults: [(recipe: JSONValue, field: String)] = [
-        (["lora_dropout": 0.1], "lora_dropout"), (["use_dora": true], "use_dora"),
-        (["bias": "all"], "bias"), (["modules_to_save": ["lm_head"]], "modules_to_save"),
         (["learning_rate": 0], "learning_rate"), (["learning_rate": "fast"], "learning_rate"),
         (["lr_scheduler_type": "polynomial"], "lr_scheduler_type"),
         (["optim": "sgd"], "optim"), (["max_steps": 0], "max_steps"),
@@ -38,6 +43,8 @@ import Testing
         (["dtype": "int8"], "dtype"), (["leanring_rate": 1], "leanring_rate"),
         (["adam_beta1": 1], "adam_beta1"), (["neftune_noise_alpha": 5], "neftune_noise_alpha"),
         (["train_on": "all", "assistant_only_loss": true], "assistant_only_loss"),
+        (["loraplus_lr_ratio": 0], "loraplus_lr_ratio"), (["share_b": "qkv"], "share_b"),
+        (["loraplus_lr_embedding": 1e-5], "loraplus_lr_embedding"),
     ]
 
     @Test(arguments: faults)
@@ -53,6 +60,10 @@ import Testing
         #expect(try FineTuneRecipe(["seed": 1, "r": 8, "save_steps": 3]).digest == a.digest)
         #expect(try FineTuneRecipe(["seed": 2, "r": 8]).digest != a.digest)
         #expect(try FineTuneRecipe(["seed": 1, "r": 4]).digest != a.digest)
+        for other: JSONValue in [
+            ["seed": 1, "r": 8, "learning_rate": "find"], ["seed": 1, "r": 8, "share_b": true],
+            ["seed": 1, "r": 8, "loraplus_lr_ratio": 2],
+        ] { #expect(try FineTuneRecipe(other).digest != a.digest) }
     }
 }
 

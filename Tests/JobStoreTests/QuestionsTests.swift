@@ -195,6 +195,27 @@ import Testing
             store.unreferencedBlobs(storedBefore: 100, limit: 10, completion: $0)
         }
         #expect(digests == [try makeDigest(2)])
+        // What an artifact was made of stays with it, whatever became of the job.
+        let second = try makeDigest(2)
+        let artifact = ArtifactRecord(
+            type: "adapter", name: "M:A", version: 1, digest: try makeDigest(9), bytes: 1,
+            path: "/a", meta: Array(#"{"inputs":{"train":"\#(second.text)","n":3}}"#.utf8),
+            createdAt: 1)
+        #expect(store.commit([.insertArtifact(artifact)]) == nil)
+        let kept = try wait {
+            store.unreferencedBlobs(storedBefore: 100, limit: 10, completion: $0)
+        }
+        #expect(kept == [])
+        let fourth = try makeDigest(4)
+        let unneeded = try wait {
+            store.stillUnneeded([second, fourth], storedBefore: 100, completion: $0)
+        }
+        #expect(unneeded == [fourth])
+        #expect(store.commit([.deleteArtifact(artifact.key)]) == nil)
+        let after = try wait {
+            store.unreferencedBlobs(storedBefore: 100, limit: 10, completion: $0)
+        }
+        #expect(after == [second])
         let third = try makeDigest(3)
         let bytes = try wait { store.blobBytes(third, completion: $0) }
         #expect(bytes == 30)

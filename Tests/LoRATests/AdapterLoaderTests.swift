@@ -124,13 +124,95 @@ import Testing
         #expect(error?.message.contains("save_pretrained") == true)
     }
 
-    @Test("KINDS 9: a trained bias is refused by its name") func trainedBiases() throws {
+    @Test("KINDS 9: a bias that the config does not train is refused by its name")
+    func biasesWithoutPlace() throws {
         let extra = "base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias"
         let error = try refused {
             $0.stored.append((extra, [8], [Float](repeating: 0, count: 8)))
         }
-        #expect(error?.code == .unsupported)
+        #expect(error?.code == .tensors)
         #expect(error?.subject == extra)
+    }
+
+    /// PEFT's names: of a wrapped module the base layer's bias, of another its own.
+    @Test("KINDS 9: trained biases are placed, or their lack is an error")
+    func trainedBiases() throws {
+        var model = TestModel()
+        model.hasBiases = true
+        var config = LoRAConfig(rank: 2, alpha: 4, targets: .list(["q_proj", "up_proj"]))
+        config.layers = [1]
+        let prefix = "base_model.model.model.layers."
+        for (bias, names) in [
+            (LoRAConfig.Bias.none, []),
+            (.loraOnly, ["1.self_attn.q_proj.base_layer.bias"]),
+            (
+                .all,
+                [
+                    "0.self_attn.q_proj.bias", "0.input_layernorm.bias",
+                    "1.self_attn.q_proj.base_layer.bias", "1.input_layernorm.bias",
+                ]
+            ),
+        ] {
+            config.bias = bias
+            let adapter = try Adapter(new: config, for: model, seed: 1)
+            #expect(adapter.biases.map(\.plan.name) == names.map { prefix + $0 })
+            #expect(
+                try adapter.biases.allSatisfy {
+                    try $0.values == model.baseBias(of: $0.plan.module.path)
+                })
+            #expect(
+                try AdapterPlan(config, for: model).parameterCount
+                    == 2 * (8 + 8) + 2 * (8 + 16) + 8 * names.count)
+            var tensors = MemoryTensors(stored: adapter.tensors)
+            let loaded = try AdapterLoader.load(config: config, tensors: tensors, for: model)
+            #expect(loaded.digest() == adapter.digest())
+            guard let name = names.first else { continue }
+            tensors.stored.removeAll { $0.name == prefix + name }
+            let error = #expect(throws: LoRAError.self) {
+                try AdapterLoader.load(config: config, tensors: tensors, for: model)
+            }
+            #expect(error?.subject == prefix + name)
+            #expect(error?.message.contains("lora_only") == true)
+            let half = AdapterCombination.Part(adapter: adapter, weight: 0.5, name: "m:a")
+            let combined = #expect(throws: LoRAError.self) { try AdapterCombination([half]) }
+            #expect(combined?.message.contains("bias") == true)
+            let whole = AdapterCombination.Part(adapter: adapter, weight: 1, name: "m:a")
+            let reduced = try AdapterCombination([whole], reduction: .rank(1)).run(for: model)
+            #expect(reduced.adapter.biases.map(\.values) == adapter.biases.map(\.values))
+            #expect(try AdapterPlan(reduced.adapter.config, for: model).biases.count == names.count)
+        }
+    }
+
+    /// Magnitudes begin as the norms of the base's rows, so that the adapter starts as the base.
+    @Test func newDoRAStartsAsTheBase() throws {
+        var config = LoRAConfig(rank: 2, alpha: 4, targets: .list(["k_proj"]))
+        config.usesDoRA = true
+        let adapter = try Adapter(new: config, for: TestModel(), seed: 1)
+        let module = try #require(adapter.modules.first)
+        let base = try TestModel().baseWeights(of: module.plan.module.path)
+        let norms = (0..<4).map { row in
+            base[row * 8..<row * 8 + 8].reduce(0) { $0 + $1 * $1 }.squareRoot()
+        }
+        let magnitudes = try #require(module.magnitude)
+        #expect(zip(magnitudes, norms).allSatisfy { abs($0 - $1) <= 1e-6 * $1 })
+    }
+
+    /// As PEFT begins: an embedding's A is zero and its B normal, a module saved whole is the base's.
+    @Test func newEndsStartAsTheBase() throws {
+        var config = LoRAConfig(rank: 64, alpha: 4, targets: .list(["embed_tokens", "q_proj"]))
+        config.savedModules = ["lm_head"]
+        let adapter = try Adapter(new: config, for: TestModel(), seed: 1)
+        let embedding = try #require(adapter.modules.first { $0.plan.module.kind == .embedding })
+        #expect(embedding.a.allSatisfy { $0 == 0 })
+        let square = embedding.b.reduce(0) { $0 + $1 * $1 } / Float(embedding.b.count)
+        #expect(abs(square - 1) < 0.3)
+        #expect(adapter.saved.map(\.weights) == [try TestModel().baseWeights(of: "lm_head")])
+        #expect(
+            try AdapterPlan(config, for: TestModel()).parameterCount
+                == adapter.tensors.reduce(0) { $0 + $1.values.count })
+        let again = try AdapterLoader.load(
+            config: config, tensors: MemoryTensors(stored: adapter.tensors), for: TestModel())
+        #expect(again.digest() == adapter.digest())
     }
 
     @Test("KINDS 13: the digest names the effect")

@@ -6,6 +6,8 @@ import ModelFiles
 struct TestModel: ModuleInventory {
     var layerCount = 2
     var hasTiedHead = false
+    /// q and the norms have biases.
+    var hasBiases = false
     static let width = 8
     static let tokens = 12
 
@@ -20,7 +22,7 @@ struct TestModel: ModuleInventory {
                 result.append(
                     AdaptableModule(
                         path: "model.layers.\(layer).\(name)", kind: .linear, outputs: outputs,
-                        inputs: inputs))
+                        inputs: inputs, hasBias: hasBiases && name.hasSuffix("q_proj")))
             }
             add("self_attn.q_proj", width, width)
             add("self_attn.k_proj", width / 2, width)
@@ -32,7 +34,7 @@ struct TestModel: ModuleInventory {
             result.append(
                 AdaptableModule(
                     path: "model.layers.\(layer).input_layernorm", kind: .other, outputs: width,
-                    inputs: 1))
+                    inputs: 1, hasBias: hasBiases))
         }
         result.append(
             AdaptableModule(path: "lm_head", kind: .head, outputs: Self.tokens, inputs: width))
@@ -43,6 +45,10 @@ struct TestModel: ModuleInventory {
         let module = modules.first { $0.path == path }
         let count = (module?.outputs ?? 0) * (module?.inputs ?? 0)
         return (0..<count).map { Float($0 % 7) - 3 }
+    }
+
+    func baseBias(of path: String) throws -> [Float] {
+        (0..<Self.width).map { Float($0) + (path.hasSuffix("norm") ? 0.5 : 0) }
     }
 }
 

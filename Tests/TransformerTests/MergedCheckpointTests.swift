@@ -109,8 +109,10 @@ import Testing
         }
     }
 
-    /// Other families, biases and GPT-2's transposed matrices among them.
-    @Test(arguments: ["gpt2", "llama-bias", "gemma2", "olmo2"])
+    /// Other families; biases, trained ones too, and GPT-2's transposed matrices among them.
+    @Test(arguments: [
+        "gpt2", "llama-bias", "gemma2", "olmo2", "gpt2-bias-all", "llama-dora",
+    ])
     func familiesMerge(_ name: String) throws {
         let model = try ReferenceModel("families/" + name)
         let variants = try FilePath.entries(of: model.folder + "/adapter").sorted()

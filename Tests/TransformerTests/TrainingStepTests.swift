@@ -176,15 +176,118 @@ import Testing
     }
 
     @Test func whatCannotBeTrainedIsNamed() throws {
-        let model = try ReferenceModel("even")
-        for (variant, word) in [
-            ("dora", "use_dora"), ("embedding", "target_modules"),
-            ("head-saved", "modules_to_save"),
-        ] {
-            let error = #expect(throws: TransformerError.self) { try step(model, variant) }
+        // A tied head.
+        let model = try ReferenceModel("odd")
+        let faults: [(word: String, change: (inout LoRAConfig) -> Void)] = [
+            ("use_dora: training lm_head", { $0.usesDoRA = true }),
+            (
+                "leave one out",
+                {
+                    ($0.usesDoRA, $0.dropout) = (true, 0.1)
+                    $0.targets = .list(["q_proj"])
+                }
+            ),
+            (
+                "ensure_weight_tying",
+                {
+                    $0.ensuresWeightTying = true
+                    $0.savedModules = ["embed_tokens"]
+                    $0.targets = .list(["q_proj"])
+                }
+            ),
+        ]
+        for (word, change) in faults {
+            var config = LoRAConfig(rank: 2, alpha: 4, targets: .list(["q_proj", "lm_head"]))
+            change(&config)
+            let adapter = try Adapter(new: config, for: model.decoder, seed: 1)
+            let error = #expect(throws: TransformerError.self) {
+                try TrainingStep(
+                    decoder: model.decoder, adapter: adapter, compute: model.compute,
+                    maximumRows: 8, dropoutSeed: 1)
+            }
             #expect(error?.code == .training)
-            #expect(error?.message.contains(word) == true)
+            #expect(error?.message.contains(word) == true, "\(error?.message ?? "")")
         }
+    }
+
+    /// A dropout's masks follow from the step and the document's place in it, not from how documents are packed.
+    @Test("KINDS 4: packing changes no mask of a dropout", arguments: ["llama", "phi3"])
+    func masksDoNotDependOnPacking(_ family: String) throws {
+        let model = try ReferenceModel("families/\(family)-dropout")
+        func step(_ seed: UInt64?) throws -> TrainingStep {
+            try TrainingStep(
+                decoder: model.decoder, adapter: model.adapter("plain"), compute: model.compute,
+                maximumRows: 64, dropoutSeed: seed)
+        }
+        let labels = try model.labels
+        func packed(_ step: TrainingStep, _ number: Int) throws -> (Double, [Float]) {
+            step.beginStep(number)
+            let result = try step.accumulate(
+                tokens: model.ids.flatMap { $0 }, spanLengths: model.ids.map(\.count),
+                labels: labels.flatMap { $0 }, lossWeight: 0.5)
+            return (result.lossSum, step.gradients.values)
+        }
+        let dropping = try step(5)
+        let (loss, whole) = try packed(dropping, 3)
+        dropping.beginStep(3)
+        for row in model.ids.indices {
+            try dropping.accumulate(
+                tokens: model.ids[row], spanLengths: [model.ids[row].count], labels: labels[row],
+                lossWeight: 0.5)
+        }
+        #expect(relativeError(dropping.gradients.values, whole) <= 1e-5)
+        // The same step again, to the last bit; another step and another seed drop other numbers.
+        #expect(try packed(dropping, 3) == (loss, whole))
+        #expect(try packed(dropping, 4).0 != loss)
+        #expect(try packed(step(6), 3).0 != loss)
+        // Nothing is dropped without a seed, nor in an evaluation.
+        let plain = try step(nil)
+        let full = try packed(plain, 3).0
+        #expect(full != loss)
+        let evaluated = try dropping.evaluate(
+            tokens: model.ids.flatMap { $0 }, spanLengths: model.ids.map(\.count),
+            labels: labels.flatMap { $0 })
+        #expect(abs(evaluated.lossSum - full) <= 1e-6 * full)
+    }
+
+    /// Values, gradients, moments and the packed form of every number of a whole matrix, and the logits of its rows.
+    @Test func theEstimateCountsWholeMatrices() throws {
+        let model = try ReferenceModel("families/gemma2-saved")
+        func bytes(_ change: (inout LoRAConfig) -> Void, dropsOut: Bool = false) throws -> Int {
+            var config = LoRAConfig(rank: 4, alpha: 8, targets: .list(["q_proj"]))
+            change(&config)
+            return TrainingStep.byteCount(
+                config: model.decoder.config, plan: try AdapterPlan(config, for: model.decoder),
+                rows: 64, elementType: .bfloat16, dropsOut: dropsOut)
+        }
+        let (plain, numbers) = (try bytes { _ in }, 96 * 32)
+        #expect(try bytes { $0.savedModules = ["embed_tokens"] } >= plain + 18 * numbers)
+        // Float32, capped and bf16 logits.
+        #expect(
+            try bytes { $0.savedModules = ["lm_head"] } >= plain + 18 * numbers + 10 * 64 * 96)
+        #expect(try bytes({ _ in }, dropsOut: true) == plain + 2 * 64 * 64)
+    }
+
+    /// Values, gradients and both moments of every number that is trained beside A and B; the room for scaled columns.
+    @Test func theEstimateCountsBiasesAndMagnitudes() throws {
+        let model = try ReferenceModel("families/llama-bias")
+        func bytes(_ change: (inout LoRAConfig) -> Void) throws -> (count: Int, numbers: Int) {
+            var config = LoRAConfig(rank: 4, alpha: 8, targets: .allLinear)
+            change(&config)
+            let plan = try AdapterPlan(config, for: model.decoder)
+            return (
+                TrainingStep.byteCount(
+                    config: model.decoder.config, plan: plan, rows: 64, elementType: .float32),
+                plan.parameterCount
+            )
+        }
+        let plain = try bytes { _ in }
+        let biased = try bytes { $0.bias = .all }
+        let scaled = try bytes { $0.usesDoRA = true }
+        #expect(biased.numbers > plain.numbers && scaled.numbers > plain.numbers)
+        #expect(biased.count >= plain.count + 16 * (biased.numbers - plain.numbers))
+        let wide = 4 * 64 * 2 * model.decoder.config.intermediateSize
+        #expect(scaled.count >= plain.count + 16 * (scaled.numbers - plain.numbers) + wide)
     }
 
     @Test func batchesAreChecked() throws {
@@ -203,8 +306,12 @@ import Testing
         }
     }
 
-    @Test func aSnapshotServesAsTrained() throws {
-        let model = try ReferenceModel("odd")
+    @Test(arguments: [
+        "odd", "families/llama-saved", "families/gemma2-saved", "families/gemma2-head",
+        "families/granite-embedding",
+    ])
+    func aSnapshotServesAsTrained(_ name: String) throws {
+        let model = try ReferenceModel(name)
         let step = try step(model)
         for index in 0..<step.parameters.columns { step.parameters[0, index] *= 1.5 }
         try step.parametersChanged()

@@ -93,7 +93,7 @@ private let checks: [ExampleCheck] = [
     },
     plain("line.output", OutputLine.self), plain("result.finetune", FinetuneResult.self),
     plain("result.prepare", PrepareResult.self), plain("result.adapter", AdapterResult.self),
-    plain("result.export", ExportResult.self),
+    plain("result.export", ExportResult.self), plain("result.rebase", RebaseResult.self),
     plain("result.check", CheckResult.self), plain("result.plan", PlanResult.self),
     plain("result.evaluate", EvaluateResult.self),
 ]

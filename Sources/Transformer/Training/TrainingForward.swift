@@ -1,5 +1,6 @@
 import Kernels
 import LoRA
+import ModelFiles
 
 extension TrainingStep {
     /// Runs all layers; from the lowest adapted one on keeps what the backward pass needs.
@@ -7,14 +8,15 @@ extension TrainingStep {
     /// - Parameter saving: false for a loss without gradients: the first saved layer is used over and over.
     func forward(_ batch: LabelledBatch, saving: Bool) throws {
         let residual = try scratch.residual.rows(0..<batch.tokens.count)
+        let scale = Float(decoder.config.streamEmbeddingMultiplier)
         try compute.gather(
-            batch.tokens, from: decoder.weights.embedding,
-            scale: Float(decoder.config.streamEmbeddingMultiplier), into: residual)
+            batch.tokens, from: ends.embedding?.packed ?? decoder.weights.embedding, scale: scale,
+            into: residual)
+        try ends.embeddingUpdate?.forward(batch.tokens, scale: scale, to: residual, compute)
         if let positions = decoder.weights.positions {
             let rows = try scratch.normGradient.rows(0..<batch.tokens.count)
             try compute.gather(
-                batch.spans.positions, from: positions,
-                scale: Float(decoder.config.streamEmbeddingMultiplier), into: rows)
+                batch.spans.positions, from: positions, scale: scale, into: rows)
             try compute.add(rows, to: residual)
         }
         for layer in 0..<decoder.config.layerCount {
@@ -28,18 +30,17 @@ extension TrainingStep {
     ) throws {
         let config = decoder.config
         let weights = decoder.weights.layers[layer]
-        let updates = adapterState.layers[layer]
+        let trained = adapterState.layers[layer]
         let rows = 0..<batch.tokens.count
         let outputNorms = saved.outputNorms
 
         let normed = try saved.attentionNormed.rows(rows)
         try enter(
-            residual, weights.inputNorm, keeping: saved.attentionInput.rows(rows),
+            residual, weights.inputNorm, trained.attentionNorm,
+            keeping: saved.attentionInput.rows(rows),
             statistics: saved.attentionStatistics.rows(rows), into: normed)
         let projected = try saved.queryKeyValue.rows(rows)
-        try compute.linear(
-            normed, weights.queryKeyValue, into: projected, bias: weights.queryKeyValueBias,
-            terms: terms(updates.queryKeyValue, normed, saved.u[0], rows))
+        try product(layer, .queryKeyValue, normed, saved, into: projected)
         let (query, key, value) = try split(projected)
         if let norms = saved.headNorms {
             try normalize(query, weights.queryNorm, norms.query, norms.queryInverse, rows)
@@ -50,52 +51,76 @@ extension TrainingStep {
         try compute.spanAttention(
             q: query, k: key, v: value, spans: batch.spans, headDim: config.headDimension,
             attentionOptions(layer), into: attended, logSum: saved.logSum.columns(rows))
-        try compute.linear(
-            attended, weights.attentionOutput,
-            into: outputNorms?.attention.rows(rows) ?? residual,
-            bias: weights.attentionOutputBias, accumulate: outputNorms == nil,
-            terms: terms(updates.attentionOutput, attended, saved.u[1], rows))
+        try product(
+            layer, .attentionOutput, attended, saved,
+            into: outputNorms?.attention.rows(rows) ?? residual, accumulate: outputNorms == nil)
         try leave(
             outputNorms?.attention, weights.attentionOutputNorm, outputNorms?.attentionStatistics,
             residual, rows)
 
         let innerNormed = try saved.feedForwardNormed.rows(rows)
         try enter(
-            residual, weights.feedForwardNorm, keeping: saved.feedForwardInput.rows(rows),
+            residual, weights.feedForwardNorm, trained.feedForwardNorm,
+            keeping: saved.feedForwardInput.rows(rows),
             statistics: saved.feedForwardStatistics.rows(rows), into: innerNormed)
         let gated = try scratch.gated.rows(rows)
         let gateUp = try saved.gateUp.rows(rows)
-        let gateTerms = try terms(updates.gateUp, innerNormed, saved.u[2], rows)
-        if weights.gateUp.paired {
+        if weights.gateUp.paired, trained.updates[LayerProduct.gateUp.rawValue]?.columnScale == nil
+        {
             try compute.linearGated(
                 innerNormed, weights.gateUp, decoder.activation, into: gated,
-                bias: weights.gateUpBias, saving: gateUp, terms: gateTerms)
+                bias: bias(layer, .gateUp), saving: gateUp,
+                terms: terms(layer, .gateUp, innerNormed, saved))
         } else {
-            try compute.linear(
-                innerNormed, weights.gateUp, into: gateUp, bias: weights.gateUpBias,
-                terms: gateTerms)
+            try product(layer, .gateUp, innerNormed, saved, into: gateUp)
             let (gate, up) = try splitGate(gateUp)
             try compute.activate(decoder.activation, gate: gate, up: up, into: gated)
         }
-        try compute.linear(
-            gated, weights.down, into: outputNorms?.feedForward.rows(rows) ?? residual,
-            bias: weights.downBias, accumulate: outputNorms == nil,
-            terms: terms(updates.down, gated, saved.u[3], rows))
+        try product(
+            layer, .down, gated, saved, into: outputNorms?.feedForward.rows(rows) ?? residual,
+            accumulate: outputNorms == nil)
         try leave(
             outputNorms?.feedForward, weights.feedForwardOutputNorm,
             outputNorms?.feedForwardStatistics, residual, rows)
     }
 
+    /// One of a layer's four products with its update and bias: y = scale · (x Wᵀ + …) + bias, or y += ….
+    private func product(
+        _ layer: Int, _ product: LayerProduct, _ x: Matrix, _ saved: SavedLayer, into y: Matrix,
+        accumulate: Bool = false
+    ) throws {
+        let weights = decoder.weights.layers[layer].matrix(product)
+        let terms = try terms(layer, product, x, saved)
+        let bias = bias(layer, product)
+        guard let scale = adapterState.layers[layer].updates[product.rawValue]?.columnScale,
+            let wide = scratch.wide
+        else {
+            return try compute.linear(
+                x, weights, into: y, bias: bias, accumulate: accumulate, terms: terms)
+        }
+        let sum = try wide.rows(0..<x.rows).columns(0..<y.columns)
+        try compute.linear(x, weights, into: sum, terms: terms)
+        // The magnitude applies to W + BA alone.
+        try compute.scaleColumns(sum, by: scale, adding: bias)
+        try compute.combine(sum, into: y, beta: accumulate ? 1 : 0)
+    }
+
+    /// The trained bias of a product, or the base's.
+    private func bias(_ layer: Int, _ product: LayerProduct) -> Matrix? {
+        adapterState.layers[layer].biases[product.rawValue]?.joined
+            ?? decoder.weights.layers[layer].bias(product)
+    }
+
     /// What a block reads: the residual stream, normed where the family does that.
     private func enter(
-        _ residual: Matrix, _ norm: Norm?, keeping input: Matrix, statistics: NormStatistics,
-        into normed: Matrix
+        _ residual: Matrix, _ norm: Norm?, _ trained: BiasParameter?, keeping input: Matrix,
+        statistics: NormStatistics, into normed: Matrix
     ) throws {
         guard let norm else { return try compute.copy(residual, to: normed) }
         try compute.copy(residual, to: input)
         try compute.normalize(
-            residual, norm, epsilon: decoder.config.streamNormEpsilon, into: normed,
-            statistics: statistics)
+            residual, norm.with(bias: trained?.value), epsilon: decoder.config.streamNormEpsilon,
+            into: normed, statistics: statistics)
     }
 
     /// Adds a block's output to the residual stream, normed, where it was kept for that.
@@ -112,13 +137,17 @@ extension TrainingStep {
     }
 
     private func terms(
-        _ update: TrainableUpdate?, _ x: Matrix, _ u: Matrix?, _ rows: Range<Int>
+        _ layer: Int, _ product: LayerProduct, _ x: Matrix, _ saved: SavedLayer
     ) throws -> [LowRankTerm] {
-        guard let update else { return [] }
+        guard let update = adapterState.layers[layer].updates[product.rawValue] else { return [] }
+        let rows = 0..<x.rows
         // A loss without gradients borrows the first layer's room, which may be narrower.
         let room =
-            if let u, u.columns >= update.width { u } else { scratch.uGradient }
-        return try update.forward(x, into: room.rows(rows).columns(0..<update.width), compute)
+            if let u = saved.u[product.rawValue], u.columns >= update.width { u } else {
+                scratch.uGradient
+            }
+        return try update.forward(
+            x, into: room.rows(rows).columns(0..<update.width), dropout: dropout, compute)
     }
 
     func split(_ matrix: Matrix) throws -> (query: Matrix, key: Matrix, value: Matrix) {
@@ -178,23 +207,18 @@ extension TrainingStep {
         let hidden = try scratch.hidden.rows(0..<count)
         let statistics = try scratch.labelledStatistics.rows(0..<count)
         let losses = try scratch.losses.columns(0..<count)
-        let softCap = Float(decoder.config.logitSoftCap ?? 0)
         try compute.gather(batch.rows, from: residual, into: labelled)
         try compute.normalize(
-            labelled, decoder.weights.finalNorm, epsilon: decoder.config.streamNormEpsilon,
+            labelled, decoder.weights.finalNorm.with(bias: adapterState.finalNorm?.value),
+            epsilon: decoder.config.streamNormEpsilon,
             into: hidden, statistics: statistics)
-        guard let gradientScale else {
-            return try compute.headLoss(
-                hidden, head: decoder.weights.head, labels: batch.targets, softCap: softCap,
-                losses: losses)
-        }
+        guard let gradientScale else { return try headLoss(hidden, batch, losses) }
         let hiddenGradient = try scratch.normGradient.rows(0..<count)
-        let sum = try compute.headLoss(
-            hidden, head: decoder.weights.head, labels: batch.targets, softCap: softCap,
-            losses: losses, dHidden: hiddenGradient, scale: gradientScale)
+        let sum = try headLoss(
+            hidden, batch, losses, gradient: (hiddenGradient, scale: gradientScale))
         try compute.normalizeBackward(
             hiddenGradient, x: labelled, decoder.weights.finalNorm, statistics,
-            into: hiddenGradient)
+            into: hiddenGradient, biasGradient: adapterState.finalNorm?.gradient)
         // Rows without a label start with no gradient.
         let gradient = try scratch.residualGradient.rows(0..<batch.tokens.count)
         gradient.fill(0)

@@ -101,6 +101,10 @@ struct TrainingScratch {
     let queryKeyValueGradient: Matrix
     /// dU, `[M, widest U]`.
     let uGradient: Matrix
+    /// What a dropout leaves of a product's input, `[M, widest input]`; nil without one.
+    let dropped: Matrix?
+    /// A product before its columns are scaled, `[M, widest product]` float32; nil without DoRA.
+    let wide: Matrix?
     /// `[M, D]`: normed hidden states of the rows with labels.
     let hidden: Matrix
     /// Residual rows with labels, `[M, D]` float32, and the statistics of the final norm.
@@ -110,7 +114,8 @@ struct TrainingScratch {
     let losses: Matrix
 
     init(
-        _ config: ModelConfig, rows: Int, _ type: Kernels.ElementType, uWidth: Int
+        _ config: ModelConfig, rows: Int, _ type: Kernels.ElementType, uWidth: Int,
+        scalesColumns: Bool, dropsOut: Bool
     ) throws {
         let width = config.hiddenSize
         residual = try Matrix(rows: rows, columns: width)
@@ -123,6 +128,10 @@ struct TrainingScratch {
         queryKeyValueGradient = try Matrix(
             rows: rows, columns: config.queryWidth + 2 * config.keyValueWidth, type)
         uGradient = try Matrix(rows: rows, columns: uWidth, type)
+        dropped =
+            dropsOut ? try Matrix(rows: rows, columns: Self.widestInput(config), type) : nil
+        wide =
+            scalesColumns ? try Matrix(rows: rows, columns: Self.widestProduct(config)) : nil
         hidden = try Matrix(rows: rows, columns: width, type)
         labelled = try Matrix(rows: rows, columns: width)
         labelledStatistics = try NormStatistics(rows: rows, isCentered: config.norm == .layer)
@@ -130,22 +139,37 @@ struct TrainingScratch {
     }
 }
 
+extension TrainingScratch {
+    static func widestInput(_ config: ModelConfig) -> Int {
+        max(config.hiddenSize, config.queryWidth, config.intermediateSize)
+    }
+
+    static func widestProduct(_ config: ModelConfig) -> Int {
+        LayerProduct.allCases.reduce(0) { max($0, config.outputs(of: $1)) }
+    }
+}
+
 extension TrainingStep {
     /// Bytes that a training step of this shape keeps, weights of the base left out.
     ///
     /// - Parameters:
-    ///   - plans: The adapted modules.
+    ///   - plan: What is trained.
     ///   - rows: The most tokens of one `accumulate`.
+    ///   - dropsOut: Whether there is a dropout.
     ///   - optimizerStates: Float32 copies per parameter beside values and gradients (2 for AdamW).
     public static func byteCount(
-        config: ModelConfig, plans: [ModulePlan], rows: Int, elementType: Kernels.ElementType,
-        optimizerStates: Int = 2
+        config: ModelConfig, plan: AdapterPlan, rows: Int, elementType: Kernels.ElementType,
+        dropsOut: Bool = false, optimizerStates: Int = 2
     ) -> Int {
         let element = elementType.byteCount
         let width = config.hiddenSize
         let projected = config.queryWidth + 2 * config.keyValueWidth
         let inner = config.intermediateSize
-        let lowest = plans.compactMap { layerIndex(of: $0.module.path) }.min() ?? 0
+        let plans = plan.modules
+        let ends = plans.map(\.module) + plan.saved
+        let lowest =
+            ends.contains { $0.kind == .embedding }
+            ? 0 : plan.paths.compactMap(layerIndex).min() ?? config.layerCount - 1
         let uWidth = plans.reduce(0) { $0 + PackedUpdate.width(ofRank: $1.rank) }
         let headNorms =
             config.queryKeyNorm == .none
@@ -161,13 +185,32 @@ extension TrainingStep {
         let scratch =
             rows * element * (2 * width + 2 * inner + projected + config.queryWidth)
             + 16 * rows * width
-        let parameters = TrainableAdapter.parameterCount(plans)
-        // Values, gradients, optimizer, and the packed forms with their float32 staging.
-        let adapter = parameters * (4 * (2 + optimizerStates) + 3 * element + 4)
+            + (plans.contains(where: \.usesDoRA)
+                ? 4 * rows * TrainingScratch.widestProduct(config) : 0)
+            + (dropsOut ? rows * element * TrainingScratch.widestInput(config) : 0)
+            + (ends.contains { $0.kind == .head }
+                ? HeadScratch.byteCount(
+                    config, rows: rows, elementType,
+                    width: plans.last { $0.module.kind == .head }
+                        .map { PackedUpdate.width(ofRank: $0.rank) } ?? 0) : 0)
+        let parameters = TrainableAdapter.parameterCount(
+            modules: plans, saved: plan.saved, biases: plan.biases)
+        // Values, gradients, optimizer, and the packed forms with their float32 staging; a whole matrix has one form.
+        let whole = plan.saved.reduce(0) { $0 + $1.inputs * $1.outputs }
+        let adapter =
+            parameters * 4 * (2 + optimizerStates) + (parameters - whole) * (3 * element + 4)
+            + whole * element
         return perLayer * (config.layerCount - lowest) + scratch + rows * element * uWidth + adapter
     }
 
-    static func layerIndex(of path: String) -> Int? {
+    private static func layerIndex(of path: String) -> Int? {
         path.split(separator: ".").lazy.compactMap { Int($0) }.first
+    }
+}
+
+extension AdapterPlan {
+    /// Of everything that is trained.
+    fileprivate var paths: [String] {
+        modules.map(\.module.path) + saved.map(\.path) + biases.map(\.module.path)
     }
 }

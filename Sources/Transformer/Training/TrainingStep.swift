@@ -5,9 +5,9 @@ import ModelFiles
 /// Forward and backward pass of LoRA training over one base model.
 ///
 /// Packed documents (spans of rows) go through the decoder with attention inside each span; the gradients
-/// of A and B are added up over any number of `accumulate` calls until `zeroGradients`. Frozen weights get
+/// of what is trained are added up over any number of `accumulate` calls until `zeroGradients`. Frozen weights get
 /// no gradients, nothing is computed backwards below the lowest adapted matrix, and logits exist only
-/// where labels are, a part of the vocabulary at a time. Products are in the decoder's element type with
+/// where labels are, a part of the vocabulary (where the head is trained: some rows) at a time. Products are in the decoder's element type with
 /// float32 sums; residual stream, parameters and gradients are float32.
 ///
 /// Not thread-safe: one owner calls it. A `Compute` of its own.
@@ -30,12 +30,23 @@ public final class TrainingStep {
     let scratch: TrainingScratch
     /// One for each layer from the lowest adapted one on.
     let saved: [SavedLayer]
-    /// The lowest layer with an update, and the first of its four matrices that has one.
+    /// The lowest layer of which something is trained, and the first of its products that the backward pass must
+    /// reach (`TrainableAdapter.Layer.lowest`).
     let lowestLayer: Int
-    let lowestMatrix: Int
+    let lowestProduct: Int
     let rope: RopeTables
+    /// nil unless the head is trained.
+    let headScratch: HeadScratch?
+    var ends: TrainableEnds { adapterState.ends }
+    /// nil without a dropout.
+    private let dropoutSeed: UInt64?
+    /// What `beginStep` was told, and how many documents the step has seen since.
+    private var stepNumber = 0
+    private var documentCount = 0
+    /// Of the pass that is being computed; nil without one.
+    private(set) var dropout: InputDropout?
 
-    /// All A and B as one float32 vector `[1, count]`; call `parametersChanged` after writing to it.
+    /// All A and B, magnitudes, biases and whole matrices as one float32 vector `[1, count]`; call `parametersChanged` after writing to it.
     public var parameters: Matrix { adapterState.parameters }
     /// Their gradients in the same order.
     public var gradients: Matrix { adapterState.gradients }
@@ -45,21 +56,37 @@ public final class TrainingStep {
     /// - Parameters:
     ///   - adapter: Where training starts.
     ///   - maximumRows: The most tokens of one `accumulate`; decides memory (`byteCount`).
+    ///   - dropoutSeed: Of the masks of `lora_dropout`; nil: nothing is dropped.
     /// - Throws: `TransformerError.training` naming what cannot be trained; `KernelError.memory`.
     public init(
-        decoder: Decoder, adapter: Adapter, compute: Compute, maximumRows: Int
+        decoder: Decoder, adapter: Adapter, compute: Compute, maximumRows: Int,
+        dropoutSeed: UInt64? = nil
     ) throws {
         self.decoder = decoder
         self.compute = compute
         self.maximumRows = maximumRows
-        let state = try TrainableAdapter(adapter, decoder: decoder, compute: compute)
+        let dropsOut = dropoutSeed != nil && adapter.config.dropout > 0
+        self.dropoutSeed = dropsOut ? dropoutSeed : nil
+        let state = try TrainableAdapter(
+            adapter, decoder: decoder, rows: maximumRows, dropsOut: dropsOut, compute: compute)
         adapterState = state
-        let lowest = state.layers.firstIndex { $0.updates.contains { $0 != nil } } ?? 0
-        lowestLayer = lowest
-        lowestMatrix = state.layers[lowest].updates.firstIndex { $0 != nil } ?? 0
         let config = decoder.config
+        // Where no layer has anything, the pass ends in the last one.
+        let lowest =
+            state.ends.reachesEmbedding
+            ? 0 : state.layers.firstIndex { $0.lowest != nil } ?? config.layerCount - 1
+        lowestLayer = lowest
+        lowestProduct =
+            state.ends.reachesEmbedding
+            ? -1 : state.layers[lowest].lowest ?? LayerProduct.down.rawValue
+        headScratch =
+            state.ends.trainsHead
+            ? try HeadScratch(
+                config, rows: maximumRows, decoder.elementType,
+                width: state.ends.headUpdate?.width ?? 0) : nil
         scratch = try TrainingScratch(
-            config, rows: maximumRows, decoder.elementType, uWidth: state.maximumWidth)
+            config, rows: maximumRows, decoder.elementType, uWidth: state.maximumWidth,
+            scalesColumns: state.hasColumnScales, dropsOut: dropsOut)
         saved = try state.layers[lowest...].map {
             try SavedLayer(
                 config, rows: maximumRows, decoder.elementType,
@@ -87,6 +114,8 @@ public final class TrainingStep {
         let batch = try LabelledBatch(
             tokens: tokens, spanLengths: spanLengths, labels: labels, limit: maximumRows,
             rope: rope)
+        dropout = nextDropout(batch)
+        defer { dropout = nil }
         if batch.targets.isEmpty { return (0, 0) }
         try forward(batch, saving: true)
         let sum = try loss(batch, gradientScale: lossWeight)
@@ -107,6 +136,27 @@ public final class TrainingStep {
     }
 
     public func zeroGradients() { gradients.fill(0) }
+
+    /// Zeroes the gradients for a new optimizer step and names it, from 0: the masks of a dropout follow from seed, step,
+    /// document (in the order of `accumulate`), position, module and column alone.
+    public func beginStep(_ number: Int) {
+        zeroGradients()
+        (stepNumber, documentCount) = (number, 0)
+    }
+
+    /// The masks of a pass whose documents follow those of the step so far.
+    private func nextDropout(_ batch: LabelledBatch) -> InputDropout? {
+        guard let seed = dropoutSeed, let room = scratch.dropped else { return nil }
+        var document = documentCount - 1
+        let keys = batch.spans.positions.map { position in
+            if position == 0 { document += 1 }
+            return InputDropout.key(
+                seed: seed, step: stepNumber, document: document, position: Int(position))
+        }
+        documentCount = document + 1
+        return InputDropout(
+            rows: DropoutMask(probability: adapterState.config.dropout, keys: keys), room: room)
+    }
 
     /// Makes the packed forms of A and B anew; after an optimizer step or a restored checkpoint.
     public func parametersChanged() throws { try adapterState.repack(compute) }

@@ -11,16 +11,22 @@ extension Adapters {
                 "Write an adapter as a PEFT folder, and for llama.cpp as GGUF; or merged into its base.",
             discussion: """
                 With --merged the worker computes the adapter into the base's matrices and writes the whole model as a \
-                Hugging Face folder, which transformers loads and `loraq models add` takes. With --prompts, a file in \
+                Hugging Face folder, which transformers loads and `loraq models add` takes; with --merged --gguf as \
+                model.gguf in the folder, which llama.cpp runs and `loraq models add` takes. With --prompts, a file in \
                 the form of training data, it also reports how far the merged model is from the unmerged one.
                 """)
         @Argument(help: "M:A, M:A@3, or A where that is unambiguous.") var name: String
         @Argument(help: "The folder to make.") var folder: String
-        @Flag(help: "Also write adapter.gguf there, the form that llama.cpp reads.")
+        @Flag(
+            help:
+                "The form that llama.cpp reads: adapter.gguf beside the folder's files, or with --merged model.gguf."
+        )
         var gguf = false
         @Flag(help: "Write the base model with the adapter computed into it.") var merged = false
         @Option(
-            help: "With --merged: bfloat16 or float32 (default: as the base is kept).")
+            help:
+                "With --merged: bfloat16 or float32, with --gguf also float16 (default: as the base is kept)."
+        )
         var dtype: String?
         @Option(
             help: ArgumentHelp(
@@ -32,13 +38,13 @@ extension Adapters {
         @OptionGroup var common: CommonOptions
 
         mutating func validate() throws {
-            if let dtype, PrepareSpec.DType(rawValue: dtype) == nil {
-                throw ValidationError("--dtype must be bfloat16 or float32, not `\(dtype)`")
-            }
-            if merged, gguf {
+            let type = dtype.flatMap(AdapterExport.DType.init(rawValue:))
+            if let dtype, type == nil {
                 throw ValidationError(
-                    "--gguf writes the adapter alone; for a merged model as GGUF convert the folder of --merged with "
-                        + "llama.cpp's convert_hf_to_gguf.py")
+                    "--dtype must be bfloat16, float32 or float16, not `\(dtype)`")
+            }
+            if type == .float16, !gguf {
+                throw ValidationError("--dtype float16 goes with --gguf")
             }
             if !merged, dtype != nil || prompts != nil {
                 throw ValidationError("--dtype and --prompts go with --merged")
@@ -76,7 +82,8 @@ extension Adapters {
             }
             let spec = AdapterExport(
                 adapter: reference, path: path,
-                dtype: dtype.flatMap(PrepareSpec.DType.init(rawValue:)))
+                dtype: dtype.flatMap(AdapterExport.DType.init(rawValue:)),
+                format: gguf ? .gguf : nil)
             var request = JobRequest(kind: "adapter", spec: try WireEncoder.encode(spec))
             let submitting = Submitting(session: session, waiting: options.waiting)
             try submit.apply(to: &request, session)

@@ -1,4 +1,5 @@
 import ArgumentParser
+import JSONModel
 import LinuxSystem
 import LoraqClient
 
@@ -21,6 +22,8 @@ struct Adapters: ParsableCommand {
                 "A folder with adapter_config.json and adapter_model.safetensors, or a .gguf file.")
         var path: String
         @Option(help: "The base model it belongs to.") var model: String
+        @Flag(help: "Take it even if its folder says that it was trained for another base.")
+        var anyBase = false
         @OptionGroup var options: ArtifactJobOptions
         @OptionGroup var submit: SubmitOptions
         @OptionGroup var common: CommonOptions
@@ -42,12 +45,12 @@ struct Adapters: ParsableCommand {
                         "an adapter is a PEFT folder: adapter_config.json and adapter_model.safetensors"
                 )
             }
-            var request = JobRequest(
-                kind: "adapter",
-                spec: .object([
-                    "action": "register", "model": .string(model), "name": .string(plain),
-                    "path": .string(full),
-                ]))
+            var spec: JSONObject = [
+                "action": "register", "model": .string(model), "name": .string(plain),
+                "path": .string(full),
+            ]
+            if anyBase { spec["any_base"] = true }
+            var request = JobRequest(kind: "adapter", spec: .object(spec))
             try submit.apply(to: &request, session)
             try Registration.run(
                 request, name: "\(model):\(plain)", what: "adapter", session, options.waiting)

@@ -67,10 +67,6 @@ struct RecipeValueReader {
         guard let text = plain(node), let value = Double(text), value.isFinite,
             inclusive ? value >= least : value > least, value <= most
         else { throw wrong(expected, node) }
-        if field.name == "lora_dropout", value != 0 {
-            throw ToolError.usage(
-                "\(place): `lora_dropout` must be 0: dropout is not available in training yet")
-        }
         if let whole = Int64(text) { return .integer(whole) }
         return .number(value)
     }

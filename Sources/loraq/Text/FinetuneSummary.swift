@@ -24,6 +24,12 @@ enum FinetuneSummary {
         }
         var text = "adapter \(name) is registered"
         if !parts.isEmpty { text += ": " + parts.joined(separator: ", ") }
+        if let rate = result?["learning_rate"]?.double,
+            let reason = result?["learning_rate_choice"]?["reason"]?.string
+        {
+            text +=
+                "\nlearning rate \(HumanText.significant(rate)) (\(TextTable.oneLine(reason)))"
+        }
         if let refused = result?["refused"]?.array, !refused.isEmpty {
             let count = result?["refused_rows"]?.integer ?? refused.count
             text += "\n\(HumanText.plural(count, "row")) left out, the first: "

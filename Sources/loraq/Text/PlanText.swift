@@ -17,7 +17,10 @@ enum PlanText {
             "\(HumanText.plural(trained, "parameter")), \(HumanText.percent(share)) of "
                 + HumanText.count(parameters))
         if let rate = result["learning_rate"]?.double {
-            lines.add("learning rate", HumanText.significant(rate))
+            let reason = result["learning_rate_choice"]?["reason"]?.string
+            lines.add(
+                "learning rate",
+                HumanText.significant(rate) + (reason.map { " (\(TextTable.oneLine($0)))" } ?? ""))
         }
         let usable = result["usable"]?.integer ?? 0
         let rows = result["rows"]?.integer ?? 0

@@ -2,12 +2,13 @@
 """Writes reference cases of families and settings: tiny models, adapters, and what transformers + PEFT compute.
 
     pip install torch transformers peft safetensors
-    python make_families.py OUT [NAME...]    # names of CASES or HARDER, `harder` for all of these
+    python make_families.py OUT [NAME...]    # names of CASES, TRAINED or HARDER, `harder` for all of these
 
-Float32 on one thread, from weights rounded to bf16; the form is that of `lora-worker verify`. `families/rope-*` and
-`families/phi3-longrope` beside this file are made by it; the harder ones are too large to be kept.
+Float32 on one thread, from weights rounded to bf16; the form is that of `lora-worker verify`. `families/rope-*`,
+`families/phi3-longrope` and those of TRAINED beside this file are made by it; the harder ones are too large to be kept.
 """
-import json, os, shutil, sys
+import contextlib, json, os, shutil, sys
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
@@ -88,13 +89,89 @@ HARDER = {
     "phi3-oddpartial": ("phi3", dict(ODD, partial_rotary_factor=0.3, num_key_value_heads=5, rope_theta=100.0), 20),
 }
 
+# What is trained beside the linears: embedding and head, whole or by a low-rank update, on tied and untied bases, under a
+# soft cap, multipliers and learned positions; a dropout. name: (model_type, config, tokens, fields of plain's LoraConfig)
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+TRAINED = {
+    "llama-saved": ("llama", dict(SMALL, tie_word_embeddings=False), 20,
+        dict(target_modules=["q_proj", "down_proj"], modules_to_save=["embed_tokens", "lm_head"])),
+    "llama-head": ("llama", dict(SMALL, vocab_size=101, tie_word_embeddings=True), 20, dict(target_modules=["lm_head"])),
+    "gemma2-saved": ("gemma2", dict(SMALL, head_dim=8, query_pre_attn_scalar=8, sliding_window=7, tie_word_embeddings=True,
+        attn_logit_softcapping=5.0, final_logit_softcapping=3.0), 20,
+        dict(target_modules=["v_proj", "embed_tokens"], modules_to_save=["lm_head"])),
+    "gemma2-head": ("gemma2", dict(SMALL, head_dim=8, query_pre_attn_scalar=8, sliding_window=7, tie_word_embeddings=True,
+        attn_logit_softcapping=5.0, final_logit_softcapping=3.0), 20,
+        dict(target_modules=["o_proj", "lm_head"], modules_to_save=["embed_tokens"])),
+    "granite-embedding": ("granite", dict(SMALL, vocab_size=101, embedding_multiplier=6.0, attention_multiplier=0.3,
+        residual_multiplier=0.4, logits_scaling=3.0, tie_word_embeddings=True), 20,
+        dict(target_modules=ALL + ["embed_tokens", "lm_head"], r=3)),
+    "gpt2-saved": ("gpt2", dict(vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=128, initializer_range=0.15,
+        bos_token_id=1, eos_token_id=2), 20,
+        dict(target_modules=["c_attn", "lm_head"], modules_to_save=["wte"], fan_in_fan_out=True)),
+    "llama-dropout": ("llama", dict(SMALL, tie_word_embeddings=False), 20,
+        dict(target_modules=ALL + ["embed_tokens", "lm_head"], lora_dropout=0.2)),
+    "phi3-dropout": ("phi3", dict(SMALL, tie_word_embeddings=False, original_max_position_embeddings=128), 20,
+        dict(target_modules=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"], lora_dropout=0.5)),
+}
+DROPOUT_SEED = 5
+
+
+def mixed(z):
+    """SplitMix64's output for a state."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+class MaskedDropout(torch.nn.Module):
+    """Dropout with the masks of the engine (`InputDropout`), which PyTorch's generator cannot give."""
+    step = None  # of the optimizer; None: nothing is dropped
+
+    def __init__(self, path, probability):
+        super().__init__()
+        self.probability, self.name = probability, np.uint64(0xCBF29CE484222325)
+        for byte in path.encode(): self.name = (self.name ^ np.uint64(byte)) * np.uint64(0x100000001B3)
+
+    def forward(self, x):
+        if MaskedDropout.step is None: return x
+        rows, length, width = x.shape
+        key = mixed(np.uint64(DROPOUT_SEED) + GAMMA * np.uint64(MaskedDropout.step + 1))
+        key = mixed(key + GAMMA * (np.arange(rows, dtype=np.uint64)[:, None] + np.uint64(1)))
+        key = mixed(key + GAMMA * (np.arange(length, dtype=np.uint64)[None] + np.uint64(1)))
+        key = mixed(key ^ self.name)[..., None]
+        pair = np.arange(1, (width + 1) // 2 + 1, dtype=np.uint64)
+        bits = mixed(key + GAMMA * pair)
+        bits = np.stack([bits & np.uint64(0xFFFFFFFF), bits >> np.uint64(32)], -1).reshape(rows, length, -1)[..., :width]
+        kept = torch.from_numpy(bits >= np.uint64(int(self.probability * 2 ** 32)))
+        return x * kept / (1 - self.probability)
+
+
+def with_masks(model, fields):
+    if fields.get("lora_dropout"):
+        for path, module in list(model.named_modules()):
+            if path.endswith(".lora_dropout"):
+                name = path.removeprefix("base_model.model.").removesuffix(".lora_dropout")
+                module["default"] = MaskedDropout(name, fields["lora_dropout"])
+    return model
+
+
+@contextlib.contextmanager
+def dropping(step):
+    MaskedDropout.step = step
+    yield
+    MaskedDropout.step = None
+
 
 def targets(kind):
     if kind == "phi3": return ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
     return ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def variants(kind, harder):
+def variants(kind, harder, plain):
+    if plain: return {"plain": LoraConfig(task_type="CAUSAL_LM", **{**dict(r=4, lora_alpha=8), **plain})}
     adapter = lambda **k: LoraConfig(
         task_type="CAUSAL_LM", **{**dict(r=4, lora_alpha=8, target_modules=targets(kind)), **k})
     result = {"plain": adapter(), "rslora": adapter(use_rslora=True, r=3),
@@ -109,7 +186,8 @@ def variants(kind, harder):
     return result
 
 
-def make(out, name, kind, fields, length, harder):
+def make(out, name, kind, fields, length, plain={}, harder=False):
+    name_of = lambda n: n.replace(".modules_to_save", "").replace(".default", "")
     folder = os.path.join(out, name)
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(11)
@@ -141,35 +219,38 @@ def make(out, name, kind, fields, length, harder):
             expected["greedy." + variant] = x[:, length // 2:].contiguous()
 
     record(fresh(), "base", "logits")
-    for variant, setting in variants(kind, harder).items():
+    for variant, setting in variants(kind, harder, plain).items():
         torch.manual_seed(13)
-        adapted = get_peft_model(fresh(), setting)
+        adapted = with_masks(get_peft_model(fresh(), setting), plain)
         for n, p in adapted.named_parameters():
             if p.requires_grad and ("lora_B" in n or "lora_embedding_A" in n): torch.nn.init.normal_(p, std=0.08)
+            if p.requires_grad and "modules_to_save" in n: p.data.add_(torch.randn_like(p) * 0.02)
             if p.requires_grad and "magnitude" in n: p.data.mul_(1 + torch.randn_like(p) * 0.1)
         adapted.eval().save_pretrained(f"{folder}/adapter/{variant}")
         record(adapted, variant, "logits." + variant)
         if variant == "plain":
-            loss = loss_of(adapted, ids, labels); loss.backward()
+            with dropping(0): loss = loss_of(adapted, ids, labels); loss.backward()
             expected["loss"] = loss.detach().reshape(1)
             for n, p in adapted.named_parameters():
-                if p.grad is not None: expected["grad." + n.replace(".default", "")] = p.grad.contiguous()
+                if p.grad is not None: expected["grad." + name_of(n)] = p.grad.contiguous()
     save_file(expected, folder + "/expected.safetensors")
-    trained = PeftModel.from_pretrained(fresh(), folder + "/adapter/plain", is_trainable=True)
+    trained = with_masks(
+        PeftModel.from_pretrained(fresh(), folder + "/adapter/plain", is_trainable=True), plain)
+    # A row of a whole matrix that few tokens touch has gradients near rounding, which AdamW divides by themselves.
+    epsilon = 1e-6 if plain.get("modules_to_save") else 1e-8
     parameters = [p for p in trained.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=5e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
-    steps = []
+    optimizer = torch.optim.AdamW(parameters, lr=5e-3, betas=(0.9, 0.999), eps=epsilon, weight_decay=0.01)
+    steps, dropout = [], dict(dropout_seed=DROPOUT_SEED) if plain.get("lora_dropout") else {}
     for step in range(12):
         rate = 5e-3 * min((step + 1) / 3, (12 - step) / 9 if step >= 3 else 1.0)
         for group in optimizer.param_groups: group["lr"] = rate
         batch = draw() if step % 4 == 0 else batch
         batch_labels = batch.clone(); batch_labels[:, :5] = -100
-        loss = loss_of(trained, batch, batch_labels)
-        optimizer.zero_grad(); loss.backward()
+        with dropping(step): loss = loss_of(trained, batch, batch_labels); optimizer.zero_grad(); loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0); optimizer.step()
         steps.append(dict(step=step, learning_rate=rate, input_ids=batch.tolist(), labels=batch_labels.tolist(),
                           loss=loss.item(), grad_norm=norm.item()))
-    json.dump(dict(optimizer=dict(name="adamw", betas=[0.9, 0.999], eps=1e-8, weight_decay=0.01, max_grad_norm=1.0),
+    json.dump(dict(**dropout, optimizer=dict(name="adamw", betas=[0.9, 0.999], eps=epsilon, weight_decay=0.01, max_grad_norm=1.0),
                    steps=steps), open(folder + "/train.json", "w"))
     trained.save_pretrained(folder + "/trained")
     # The fields as they were given, in whatever spelling: transformers has read them, and so must the engine.
@@ -191,7 +272,7 @@ def main():
     torch.set_num_threads(1)
     for name in sys.argv[2:] or CASES:
         for case in HARDER if name == "harder" else [name]:
-            make(sys.argv[1], case, *{**CASES, **HARDER}[case], harder=case in HARDER)
+            make(sys.argv[1], case, *{**CASES, **TRAINED, **HARDER}[case], harder=case in HARDER)
 
 
 if __name__ == "__main__":
