@@ -77,7 +77,7 @@ def program(name: str, options: argparse.Namespace) -> dict:
     if words[0] == "jobs.py":
         if not options.model.exists():
             raise Missing(f"no folder {options.model}: name SmolLM2-135M-Instruct's by MODEL=")
-        command += ["--model", str(options.model), "--rounds", "1" if options.quick else "2"]
+        command += ["--model", str(options.model)]
         python = options.peers / "torch" / "bin" / "python"
         command += ["--peers", str(python)] if python.exists() else []
     if words[0] == "many_adapters.py" and options.quick:
