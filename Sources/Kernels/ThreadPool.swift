@@ -1,4 +1,5 @@
 import CKernels
+import Synchronization
 
 /// Persistent compute threads. The caller of `run` is thread 0; the others spin for at most a millisecond after
 /// the last run and then sleep, so an idle pool costs nothing.
@@ -50,6 +51,26 @@ public final class ThreadPool: @unchecked Sendable {
                     }, pointer)
             }
         }
+    }
+
+    /// `body` of 0 ..< count, each on one of the threads: what an operation does inside runs on that thread alone.
+    ///
+    /// - Returns: The results in order.
+    /// - Throws: The error of the lowest index that failed; all bodies run all the same.
+    public func map<Result: Sendable>(
+        _ count: Int, _ body: @Sendable (Int) throws -> Result
+    ) throws -> [Result] {
+        let next = Atomic(0)
+        let results = Mutex([Swift.Result<Result, any Error>?](repeating: nil, count: count))
+        run { _, _ in
+            while true {
+                let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
+                if index >= count { return }
+                let result = Swift.Result { try body(index) }
+                results.withLock { $0[index] = result }
+            }
+        }
+        return try results.withLock { try $0.compactMap { try $0?.get() } }
     }
 
     func run(_ task: ck_task, _ arguments: UnsafeRawPointer) {

@@ -120,10 +120,12 @@ public struct PackedUpdate: Sendable {
     private static func copy(
         _ values: [Float], columns: Int, factor: Float, to matrix: Matrix, from firstRow: Int
     ) throws {
-        for row in 0..<values.count / columns {
-            try matrix.withFloats(row: firstRow + row) { target in
-                for column in 0..<columns {
-                    target[column] = factor * values[row * columns + column]
+        try values.withUnsafeBufferPointer { source in
+            for row in 0..<values.count / columns {
+                let line = UnsafeBufferPointer(
+                    rebasing: source[row * columns..<(row + 1) * columns])
+                try matrix.withFloats(row: firstRow + row) { target in
+                    for column in 0..<columns { target[column] = factor * line[column] }
                 }
             }
         }

@@ -62,10 +62,10 @@ extension TensorSource {
         let tensor = try require(name)
         let count = tensor.elementCount
         return try [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
+            // Numbers need no initial value, and a failed read gives the array up.
             let target = UnsafeMutableBufferPointer(rebasing: buffer[0..<count])
-            target.initialize(repeating: 0)
-            initialized = count
             try readFloats(name, rows: 0..<tensor.rowCount, into: target)
+            initialized = count
         }
     }
 

@@ -51,12 +51,12 @@ public final class ServedAdapter: Sendable {
     ) throws {
         let config = decoder.config
         let elementType = decoder.elementType
-        var byPath: [String: AdaptedModule] = [:]
-        for module in adapter.modules { byPath[module.plan.module.path] = module }
-        var biases: [String: [Float]] = [:]
-        for bias in adapter.biases { biases[bias.plan.module.path] = bias.values }
+        let byPath = Dictionary(
+            adapter.modules.map { ($0.plan.module.path, $0) }, uniquingKeysWith: { $1 })
+        let biases = Dictionary(
+            adapter.biases.map { ($0.plan.module.path, $0.values) }, uniquingKeysWith: { $1 })
 
-        func update(
+        @Sendable func update(
             _ paths: [(path: String, columnStart: Int)], outputs: Int, isPaired: Bool = false
         ) throws -> PackedUpdate? {
             var modules: [(module: AdaptedModule, columnStart: Int)] = []
@@ -74,7 +74,7 @@ public final class ServedAdapter: Sendable {
                 compute: compute, norms: norms)
         }
 
-        layers = try (0..<config.layerCount).map { layer in
+        layers = try compute.pool.map(config.layerCount) { layer in
             let weights = decoder.weights.layers[layer]
             func norm(_ place: LayerNormPlace) throws -> Norm? {
                 try config.normPath(layer, place).flatMap { biases[$0] }.flatMap { values in

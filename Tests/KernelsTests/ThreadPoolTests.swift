@@ -39,6 +39,27 @@ import Testing
         #expect(sum.load(ordering: .relaxed) == 2)
     }
 
+    @Test(arguments: [1, 2, 5]) func aMapKeepsTheOrder(threads: Int) throws {
+        let pool = try ThreadPool(threads: threads)
+        #expect(try pool.map(0) { $0 } == [])
+        #expect(try pool.map(300) { $0 * $0 } == (0..<300).map { $0 * $0 })
+        // Inside a run as well, and the first error in order is thrown, however many there are.
+        let inner = Mutex<[Int]>([])
+        pool.run { thread, _ in
+            if thread == 0 { inner.withLock { $0 = (try? pool.map(4) { $0 }) ?? [] } }
+        }
+        #expect(inner.withLock { $0 } == [0, 1, 2, 3])
+        let seen = Atomic<Int>(0)
+        let error = #expect(throws: KernelError.self) {
+            try pool.map(50) { index in
+                seen.add(1, ordering: .relaxed)
+                if index % 20 == 11 { throw KernelError(.range, "\(index)") }
+            }
+        }
+        #expect(error?.message == "11")
+        #expect(seen.load(ordering: .relaxed) == 50)
+    }
+
     /// Callers on several threads take turns: no two runs overlap.
     @Test func callersTakeTurns() throws {
         let pool = try ThreadPool(threads: 2)
