@@ -132,6 +132,7 @@ extension Core {
             guard line.index > previous, line.index < job.nextLine, line.index < request.total
             else { continue }
             previous = line.index
+            if plantedFault == .forgetsLine, line.index == job.nextLine - 1 { continue }
             guard job.tasks[line.index] == nil, !job.endedWhileLoading.contains(line.index)
             else { continue }
             addLine(job, line)

@@ -75,6 +75,8 @@ public final class Core {
     var versions: [String: [ArtifactRecord]] = [:]
     var lastVersions: [String: Int]
     var artifactCount = 0
+    /// For tests only.
+    var plantedFault: PlantedFault?
     /// Unfinished jobs that are bound to a version, or that name it and are not bound yet.
     var boundUses: [ArtifactKey: Int] = [:]
     var namedUses: [String: Int] = [:]
@@ -122,7 +124,7 @@ public final class Core {
         return min(sweep, timers.min?.deadline ?? sweep) + skipped
     }
 
-    func handle(_ event: Event) {
+    private func handle(_ event: Event) {
         switch event {
         case .submit(let submissions, let request): submit(submissions, request)
         case .jobsFound(let lookup, let found, let pruned):
@@ -240,7 +242,7 @@ public final class Core {
 
     // MARK: The frame of a step
 
-    func begin(at moment: Moment) {
+    private func begin(at moment: Moment) {
         let passed = moment.monotonic - lastMonotonic
         if passed > limits.gapMilliseconds.nanosecondsFromMilliseconds {
             // Nobody could be heard meanwhile: this time counts for nothing.
@@ -252,7 +254,7 @@ public final class Core {
         runTimers()
     }
 
-    func finish() -> Step {
+    private func finish() -> Step {
         if needsDispatch { dispatchAll() }
         fillWindows()
         flushOutgoing()
@@ -260,6 +262,7 @@ public final class Core {
         mutations.reserveCapacity(newJobs.count + out.mutations.count + dirtyJobs.count)
         for job in newJobs {
             job.isInserted = true
+            if plantedFault == .losesSubmit, job.sequence % 4 == 3 { continue }
             prepareStatus(job)
             mutations.append(.insertJob(job.record))
         }

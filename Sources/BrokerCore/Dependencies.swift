@@ -110,7 +110,7 @@ extension Core {
         isPropagating = true
         defer { isPropagating = false }
         while let ended = endedNow.popFirst() {
-            let dependents = ended.dependents
+            let dependents = plantedFault == .neverWakesDependents ? [] : ended.dependents
             ended.dependents = []
             for (id, position) in dependents {
                 guard let job = jobs[id], !job.status.state.isFinal, job.openDependencies > 0,

@@ -81,6 +81,7 @@ extension Core {
         guard suits(worker, lane), let resourceClass = worker.classes[lane.key.kind] else {
             return false
         }
+        if plantedFault == .ignoresCredit { return worker.held.count < 20 }
         return worker.available(resourceClass) > 0 && worker.held.count < limits.heldPerWorker
     }
 
@@ -158,7 +159,7 @@ extension Core {
     func assign(_ task: LiveTask, to worker: LiveWorker, _ resourceClass: String) {
         let job = task.job
         let lease = newToken()
-        task.attempt += 1
+        if plantedFault != .reusesAttemptNumber || task.attempt == 0 { task.attempt += 1 }
         task.state = .leased
         task.lease = lease
         task.worker = worker

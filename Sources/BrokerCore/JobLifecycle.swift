@@ -8,7 +8,7 @@ extension Core {
         if let total = counts.total, counts.open == 0, total > 0 || job.isActivated {
             return completeJob(job)
         }
-        if job.isRunnable, !job.isActivated {
+        if mayRun(job), !job.isActivated {
             activate(job)
             guard !job.status.state.isFinal else { return }
         }
@@ -31,6 +31,7 @@ extension Core {
         if job.status.isHeld { return .held }
         if job.status.counts.total == nil { return .splitting }
         if job.openDependencies > 0 { return .waiting }
+        if plantedFault == .illegalTransition, job.status.counts.done > 2 { return .waiting }
         if job.status.counts.leased > 0 { return .running }
         return job.isLines && job.status.counts.ended > 0 && job.status.startedAt != nil
             ? .running : .queued
@@ -43,7 +44,7 @@ extension Core {
         publishState(job)
     }
 
-    func changeState(_ job: LiveJob, _ state: JobState) {
+    private func changeState(_ job: LiveJob, _ state: JobState) {
         openCounts[job.status.state, default: 1] -= 1
         job.status.state = state
         if state.isFinal {
@@ -63,6 +64,7 @@ extension Core {
     }
 
     func publishState(_ job: LiveJob) {
+        if plantedFault == .forgetsEndEvent, job.status.state.isFinal { return }
         publish("job.\(job.status.state.rawValue)") {
             $0.job = job.id
             $0.jobSequence = job.sequence
@@ -84,7 +86,7 @@ extension Core {
     // MARK: Coming to work
 
     /// Binds what the job names and makes the task of a job of one task. Once per generation (and broker run).
-    func activate(_ job: LiveJob) {
+    private func activate(_ job: LiveJob) {
         job.isActivated = true
         for (reference, key) in job.bindings.sorted(by: { $0.key < $1.key }) where key == nil {
             _ = bind(job, reference)
@@ -128,6 +130,9 @@ extension Core {
     /// Ends a job in whatever state its tasks are: those that have not ended are cancelled, workers told so.
     func endJob(_ job: LiveJob, _ state: JobState, _ error: BrokerError?) {
         guard !job.status.state.isFinal else { return }
+        if plantedFault == .dispatchesCancelled, state == .cancelled {
+            return changeState(job, state)
+        }
         dequeue(job)
         for index in job.tasks.keys.sorted() {
             if let task = job.tasks[index] {

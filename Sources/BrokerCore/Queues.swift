@@ -6,6 +6,15 @@ extension Core {
             worker: job.submission.worker)
     }
 
+    /// Nothing but a free worker is missing.
+    func mayRun(_ job: LiveJob) -> Bool {
+        switch plantedFault {
+        case .runsHeldJob?: !job.status.state.isFinal && job.openDependencies == 0 && job.isSplit
+        case .ignoresDependencies?: !job.status.state.isFinal && !job.status.isHeld && job.isSplit
+        default: job.isRunnable
+        }
+    }
+
     func lane(of job: LiveJob) -> Lane {
         let key = laneKey(of: job)
         if let lane = lanes[key] { return lane }
@@ -17,7 +26,7 @@ extension Core {
     /// Puts the job where it belongs: into its lane's queue while it has work to give out or to load, else nowhere.
     func requeue(_ job: LiveJob) {
         let hasWork = job.hasReady || (job.isLines && !job.isExhausted)
-        guard job.isRunnable, hasWork else { return dequeue(job) }
+        guard mayRun(job), hasWork else { return dequeue(job) }
         if let queue = job.queue {
             if queue.lane.key == laneKey(of: job) {
                 touch(queue)

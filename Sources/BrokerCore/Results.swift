@@ -6,6 +6,9 @@ extension Core {
             // The session may be of an earlier broker: the lease alone decides, the present worker is told.
             let peer = workersBySession[result.session]?.peer ?? task?.worker?.peer
             if let task { take(result, task) }
+            if plantedFault == .acceptsTwice, let task, task.state == .done {
+                finishTask(task, .done, location: result.location)
+            }
             let isKept = task != nil || takePartial(result)
             guard let peer else { continue }
             let status = ResultStatus(

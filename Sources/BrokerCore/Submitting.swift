@@ -469,6 +469,7 @@ extension Core {
         if scope == .all { job.status.wholeGeneration = job.status.generation }
         var counts = JobCounts(total: job.status.counts.total)
         counts.done = scope == .failed ? job.status.counts.done : 0
+        if plantedFault == .retriesDone { job.status.retryScope = .all }
         counts.failed = wasSplit ? job.status.badLines : 0
         job.status.counts = counts
         job.status.finishedAt = nil

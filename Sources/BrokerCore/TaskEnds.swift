@@ -78,7 +78,7 @@ extension Core {
         detach(task)
         guard isCounted, let policy = policy(failure) else { return makeReady(task) }
         let count = task.failures.add(failure)
-        if count >= policy.budget {
+        if count >= policy.budget, plantedFault != .neverSetsAside || failure != .crash {
             let state: TaskState = failure == .crash ? .dead : .failed
             return finishTask(task, state, error: gaveUp(error, failure, count))
         }
@@ -205,7 +205,9 @@ extension Core {
             _ = timers.popMin()
             switch timer.purpose {
             case .backoff(let task):
-                guard task.state == .backoff, task.backoffUntil <= time else { continue }
+                guard task.state == .backoff, task.backoffUntil <= time,
+                    plantedFault != .neverEndsBackoff
+                else { continue }
                 task.job.status.counts.backoff -= 1
                 markDirty(task.job)
                 makeReady(task)

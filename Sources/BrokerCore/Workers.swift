@@ -72,7 +72,8 @@ extension Core {
         guard let task = jobs[key.task.job]?.tasks[key.task.index], task.state == .leased else {
             return nil
         }
-        return task.attempt == key.attempt && task.lease == key.lease ? task : nil
+        let isCurrent = task.attempt == key.attempt && task.lease == key.lease
+        return isCurrent || plantedFault == .acceptsStaleToken ? task : nil
     }
 
     private func reattach(_ task: LiveTask, to worker: LiveWorker) {
@@ -325,7 +326,7 @@ extension Core {
                 giveBack(task, .timeout, isCounted: true, error: hung(task), exit: exit)
             } else if failure != .crash && failure != .lost {
                 giveBack(task, failure, isCounted: false, error: error, exit: exit)
-            } else if companions > 0 {
+            } else if companions > 0, plantedFault != .blamesCompanions {
                 task.failures.shared += 1
                 let patience =
                     task.job.isLines ? limits.sharedDeathsOfLines : limits.sharedDeathsOfSingles
@@ -363,7 +364,7 @@ extension Core {
         lastSweep = time
         let lease = limits.leaseMilliseconds.nanosecondsFromMilliseconds
         for worker in workerList {
-            let isSilent = time - worker.lastHeard > lease
+            let isSilent = time - worker.lastHeard > lease && plantedFault != .neverEndsLease
             if isSilent || isKilledForLong(worker) {
                 lose(worker)
                 continue
@@ -404,7 +405,7 @@ extension Core {
     }
 
     private func watch(_ task: LiveTask, on worker: LiveWorker, lease: Int64) {
-        if time - task.renewedAt > lease {
+        if time - task.renewedAt > lease, plantedFault != .neverEndsLease {
             // The worker lives, and does not say that it has this.
             return giveBack(task, .lost, isCounted: true, error: leaseLost(worker.instance))
         }

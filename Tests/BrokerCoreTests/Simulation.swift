@@ -194,6 +194,7 @@ final class Simulation {
         let seed = random.next()
         let core = Core(
             restoring: store.snapshot, limits: limits, random: SeededRandom(seed: seed), at: moment)
+        core.plantedFault = config.fault
         self.core = core
         note("broker starts, incarnation \(incarnation)")
         commit(core.resume(at: moment))
@@ -218,9 +219,7 @@ final class Simulation {
         case .workerHello(let hello): heardAt[hello.instance] = now
         default: break
         }
-        let step =
-            config.fault.map { Saboteur(fault: $0, core: core).step(event, at: moment) }
-            ?? core.step(event, at: moment)
+        let step = core.step(event, at: moment)
         if case .workerHello(let hello) = event {
             for case .welcome(_, let welcome) in step.actions {
                 hellos[welcome.session] = helloNumbers[hello.peer]

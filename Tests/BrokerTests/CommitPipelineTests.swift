@@ -79,7 +79,8 @@ extension CommitPipeline {
         pipeline.submit(batch(1, "{}", at: 0), isAlone: true)
         pipeline.submit(batch(2, "{}", at: 3), isAlone: false)
         try pipeline.finishWork(in: store)
-        #expect(try store.keptLines().map(\.offset) == [0, 3])
+        // Which thread writes first is nobody's matter: lines are written where they belong.
+        #expect(try store.keptLines().map(\.offset).sorted() == [0, 3])
         let told = inbox.take().count
         #expect(told == 2, "both are committed")
 
