@@ -98,7 +98,10 @@ struct BigramRun {
     var rates: ((Int) -> Double)?
     var identity = RunIdentity(
         base: "b", recipe: "r", data: "d", start: "s", numerics: "n", threads: 1, passTokens: 64)
-    static let compute = Result { try Compute(pool: ThreadPool(threads: 1)) }
+    /// A new one each time: tests run beside each other, and one `Compute` serves one caller.
+    static var compute: Result<Compute, any Error> {
+        Result { try Compute(pool: ThreadPool(threads: 1)) }
+    }
 
     init(folder: String, maximumRows: Int = 64) throws {
         var recipe = FineTuneRecipe()
